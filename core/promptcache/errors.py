@@ -29,10 +29,13 @@ class PromptCacheError(Exception):
 
 
 class PMLError(PromptCacheError):
-    """Markup that cannot be used. `line` and `column` count from one; 0 means unknown."""
+    """Markup that cannot be used. `line` and `column` count from one; 0 means unknown.
+
+    `message` is the sentence without the place.
+    """
 
     def __init__(self, message: str, *, line: int = 0, column: int = 0, source: str = "") -> None:
-        self.line, self.column, self.source = line, column, source
+        self.message, self.line, self.column, self.source = message, line, column, source
         place = f"line {line}, column {column}: " if line else ""
         super().__init__(f"{source + ': ' if source else ''}{place}{message}")
 

@@ -58,6 +58,9 @@ class Segment:
     hole: Hole | None = None
     preamble: bool = False
     """Stands before the first selectable module of its schema, in every prompt of the schema."""
+    anonymous: bool = False
+    """A MODULE that no one named: fixed text of the schema after its preamble, called after its
+    place (`trip.#2`). It is worth encoding as a module when it is long, else it is computed."""
     note: str | None = None
     """Why content that could have been reused is computed, for the trace."""
     place: Place | None = None
