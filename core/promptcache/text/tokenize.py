@@ -61,10 +61,11 @@ class SegmentTokenizer:
         self._source = tokenizer
         plain = _definition(tokenizer)
         content = backend.without_control(plain)
+        edgeless = backend.without_edges(plain)
         self._control = backend.control_tokens(plain)
         self._plain = _build(plain)
         self._content = _build(backend.without_edges(content))
-        self._decoder = _build(backend.without_edges(plain))
+        self._decoder = self._plain if edgeless == plain else _build(edgeless)
         prefixed = backend.without_strip(content)
         self._has_dummy = _edges(prefixed) != _edges(backend.without_edges(content))
         self._opening = _build(prefixed) if self._has_dummy else self._content
