@@ -1,0 +1,132 @@
+"""Registered documents, found again in the text of a prompt.
+
+This is what makes unchanged chains fast: whatever a framework does to a document's identity, its
+text arrives verbatim. A document is found when its whole text is there, character by character;
+at each place the longest one wins, and matches do not overlap.
+
+Decided here:
+
+- A document is looked for as it was registered and, for frameworks that strip, without the white
+  space at its edges. A text found in both forms goes to the longer.
+- Texts under `trie.GRAM` characters are not looked for: "yes" would be found inside words, and
+  there is nothing to gain. A longer text is found wherever it stands, inside a word too: it is
+  the same text.
+- The same text registered under two names is one document, the first.
+
+This file does not know tokens or roles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+
+from promptcache.errors import OptionError, PromptError, valid
+from promptcache.segments import Kind, Segment
+from promptcache.text.explain import why_not_found
+from promptcache.text.trie import GRAM, Trie
+
+AGAIN = "the same document stands earlier in this prompt; a module is reused once per prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """`text[start:stop]` is the document `name`."""
+
+    start: int
+    stop: int
+    name: str
+
+
+class Recognizer:
+    """Documents by name, and where they are in a text. Threads may search while others add."""
+
+    def __init__(self) -> None:
+        self._trie = Trie()
+        self._texts: dict[str, str] = {}
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._texts
+
+    def add(self, name: str, text: str) -> str | None:
+        """Register a document; the name it is found by: an earlier one if its text is known.
+
+        None for a text that is too short to be looked for. Raises PromptError for one that is
+        empty or white space only, and OptionError for a name that stands for another text.
+        """
+        if not text.strip():
+            raise PromptError(f"the document {name!r} has no text")
+        with self._lock:
+            if self._texts.get(name, text) != text:
+                raise OptionError(f"the name {name!r} stands for another text: remove that first")
+            if len(text.strip()) < GRAM:
+                return None
+            known = self._trie.names(text)
+            if known and self._texts[known[0]] == text:
+                return known[0]
+            self._texts[name] = text
+            self._trie.add(text, name, first=True)
+            if (stripped := text.strip()) != text:
+                self._trie.add(stripped, name)
+            return name
+
+    def remove(self, name: str) -> bool:
+        """Forget a document; whether it was registered by this name."""
+        with self._lock:
+            text = self._texts.pop(name, None)
+            if text is None:
+                return False
+            for form in {text, text.strip()}:
+                self._trie.remove(form, name)
+            return True
+
+    def find(self, text: str) -> list[Match]:
+        """Every registered document in `text`, from left to right."""
+        matches: list[Match] = []
+        free = 0
+        for start in self._trie.begins(text):
+            if start >= free and (found := self._trie.longest(text, start)):
+                free, name = found
+                matches.append(Match(start, free, name))
+        return matches
+
+    def recognise(self, text: str) -> tuple[Segment, ...]:
+        """`text` as segments: a MODULE for each document, TEXT between them.
+
+        A document that stands in `text` twice is a module the first time.
+        """
+        segments: list[Segment] = []
+        seen: set[str] = set()
+        position = 0
+        for match in self.find(text):
+            found = text[match.start : match.stop]
+            segments.append(Segment(text[position : match.start]))
+            if match.name in seen:
+                segments.append(Segment(found, note=AGAIN))
+            else:
+                segments.append(Segment(found, Kind.MODULE, module=match.name))
+            seen.add(match.name)
+            position = match.stop
+        segments.append(Segment(text[position:]))
+        return tuple(segment for segment in segments if segment.text)
+
+    def explain(self, text: str, name: str) -> str | None:
+        """Why the document `name`, expected in `text`, is not found there.
+
+        None if it is found or no reason is known. Raises OptionError for an unknown name.
+        """
+        document = self._texts.get(name)
+        if document is None:
+            raise OptionError(f"there is no document {name!r}{valid(name, self._texts)}")
+        matches = self.find(text)
+        if any(match.name == name for match in matches):
+            return None
+        at = text.find(document.strip())
+        if at < 0:
+            return why_not_found(text, document)
+        over = [m.name for m in matches if m.start < at + len(document.strip()) and m.stop > at]
+        return f"its text is part of another document's here: {', '.join(over)}" if over else None
