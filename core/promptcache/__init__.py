@@ -1,1 +1,37 @@
+"""Prompt Cache (Gim et al., MLSys 2024): attention states of documents, computed once, reused in
+any order.
 
+    from promptcache import PromptCache
+
+    cache = PromptCache.from_pretrained("pocket")
+    cache.cache_documents(texts)
+    reply = cache.generate_messages([{"role": "user", "content": prompt}])
+    reply.text, reply.usage.reused_tokens, reply.ttft, reply.trace
+"""
+
+from promptcache.engine import PromptCache
+from promptcache.errors import PromptCacheError
+from promptcache.reply import Provenance, Reply, Span, Stage, Trace, Usage
+from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
+from promptcache.shelf import CachedDocuments
+from promptcache.store import MemoryStore, Store
+from promptcache.stream import Stream
+
+__all__ = [
+    "CachedDocuments",
+    "Exact",
+    "MemoryStore",
+    "Modular",
+    "NoReuse",
+    "PromptCache",
+    "PromptCacheError",
+    "Provenance",
+    "Reply",
+    "ReusePolicy",
+    "Span",
+    "Stage",
+    "Store",
+    "Stream",
+    "Trace",
+    "Usage",
+]

@@ -1,1 +1,8 @@
+"""Reuse policies: which cached tokens are computed again when a prompt is prefilled."""
 
+from promptcache.reuse.exact import Exact
+from promptcache.reuse.modular import Modular
+from promptcache.reuse.none import NoReuse
+from promptcache.reuse.policy import ReusePolicy
+
+__all__ = ["Exact", "Modular", "NoReuse", "ReusePolicy"]

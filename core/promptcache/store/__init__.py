@@ -1,1 +1,6 @@
+"""Where attention states are kept: tiers behind one small protocol."""
 
+from promptcache.store.memory import MemoryStore
+from promptcache.store.protocol import Store
+
+__all__ = ["MemoryStore", "Store"]

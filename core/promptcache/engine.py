@@ -1,0 +1,261 @@
+"""PromptCache: the facade. What a user calls, in terms of text, markup and messages.
+
+It holds the parts together and knows none of their business: parsing, recognition, layout,
+attention states and decoding each have a file of their own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from promptcache.contexts import Contexts
+from promptcache.errors import OptionError
+from promptcache.library import ModuleLibrary
+from promptcache.model import load as loading
+from promptcache.model.decode import check_options
+from promptcache.model.fingerprint import Fingerprint
+from promptcache.model.probe import probe, window_of
+from promptcache.model.runner import ModelRunner
+from promptcache.pipeline import Clock, Pipeline
+from promptcache.pml import Schema
+from promptcache.prompts import MessageLike, Prompts
+from promptcache.reply import Reply, Stage
+from promptcache.reuse import Modular, ReusePolicy
+from promptcache.segments import Segment
+from promptcache.shelf import CachedDocuments, Shelf
+from promptcache.store import MemoryStore, Store
+from promptcache.stream import Stream
+from promptcache.text.chat import ChatTemplate
+from promptcache.text.stream import TextStream
+from promptcache.text.tokenize import SegmentTokenizer
+
+DEFAULT_NEW_TOKENS = 256
+
+
+class PromptCache:
+    """A model that reuses the attention states of prompt modules.
+
+    `model` and `tokenizer` are transformers objects; the model's config stays as it is. `store`
+    keeps the modules (default: a quarter of the memory that the model's device has). `reuse` is
+    the policy for requests that name none. `namespace` keeps tenants apart: modules of one are
+    never found by another. `chat_template_kwargs` go to the model's chat template
+    (`enable_thinking`, for instance). `learn_contexts` lets prompts that begin with the question
+    share a context (see `contexts`). `bare` encodes modules after the BOS token alone instead of
+    after their preamble: faster to share between prompts, and far less faithful.
+
+    Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
+    works instead. One engine may be called from many threads.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str | None = None,
+        store: Store | None = None,
+        reuse: ReusePolicy | None = None,
+        namespace: str = "",
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        learn_contexts: bool = True,
+        bare: bool = False,
+    ) -> None:
+        loading.check_model(model, tokenizer)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
+        self.reuse = _policy(reuse, Modular())
+        self.window = window_of(model.config)
+        self._runner = ModelRunner(model)
+        self.traits = probe(self._runner)
+        self._segments = SegmentTokenizer(tokenizer)
+        self.store: Store = store if store is not None else MemoryStore(_default_budget(model))
+        self._fingerprint = Fingerprint(
+            model, self._segments.fingerprint(), self.traits.attention
+        )
+        self._library = ModuleLibrary(
+            self._runner, self.traits, self.store, self._fingerprint, namespace
+        )
+        self._pipeline = Pipeline(
+            self._runner, self.traits, self._segments, self._library, self.window
+        )
+        self._pipeline.check_policy(self.reuse)
+        self._bare = bare
+        template = ChatTemplate(
+            tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
+        )
+        self._prompts = Prompts(template, Contexts(learn=learn_contexts))
+        self._shelf = Shelf(self._prompts, self._pipeline, self._library, bare=bare)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        model_kwargs: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> PromptCache:
+        """Load a model and its tokenizer: a hub name, a folder, or "pocket".
+
+        `model_kwargs` go to transformers' `from_pretrained`, `options` to this class. Raises
+        ModelError when there is no such model.
+        """
+        loaded, tokenizer = loading.load(
+            model, revision=revision, device=device, dtype=dtype, **(model_kwargs or {})
+        )
+        return cls(loaded, tokenizer, **{"name": str(model), **options})
+
+    # What may be reused.
+
+    def add_schema(
+        self, schema: str | Schema, *, base: Path | None = None, encode: bool = True
+    ) -> Schema:
+        """Make a schema known, from PML or as a value, and encode its modules.
+
+        `base` is the folder that `src` attributes are read from. With `encode=False` each module
+        is encoded when a prompt first imports it. Raises PMLError with line and column.
+        """
+        known = self._prompts.add_schema(schema, base)
+        self._shelf.add_schema(known, encode=encode)
+        return known
+
+    def cache_documents(
+        self,
+        documents: Iterable[str],
+        *,
+        schema: str | None = None,
+        progress: bool = True,
+        pin: bool = False,
+    ) -> CachedDocuments:
+        """Register texts, so that prompts that contain them reuse their attention states.
+
+        With `schema`, the name of one with a collection, they are encoded now, after its
+        preamble, with a progress bar; without, when a prompt first shows their context. `pin`
+        keeps them from being evicted.
+        """
+        return self._shelf.add(documents, schema=schema, progress=progress, pin=pin)
+
+    def forget_documents(self, documents: Iterable[str]) -> int:
+        """Take texts out of the register and their states out of the store; how many were known."""
+        return self._shelf.remove(documents)
+
+    # Requests.
+
+    def generate(self, prompt: str, **options: Any) -> Reply:
+        """Answer a prompt in PML: `<prompt schema="..."> ... </prompt>`.
+
+        Options: `max_new_tokens`, `stop` (strings that end the answer), `seed`, `reuse` (a policy
+        for this request), and transformers' generation options by name.
+        """
+        return _whole(self.stream(prompt, **options))
+
+    def generate_text(self, prompt: str, **options: Any) -> Reply:
+        """Continue a plain text, in which registered documents are recognised."""
+        return _whole(self.stream_text(prompt, **options))
+
+    def generate_messages(
+        self, messages: Sequence[MessageLike], **options: Any
+    ) -> Reply:
+        """Answer chat messages (`{"role": ..., "content": ...}`) through the chat template.
+
+        Registered documents are recognised in their contents. Content may be a list of text
+        blocks; a block with `cache_control` is a module of its own. `tools` goes to the template.
+        """
+        return _whole(self.stream_messages(messages, **options))
+
+    def stream(self, prompt: str, **options: Any) -> Stream:
+        """`generate`, piece by piece."""
+        clock = Clock()
+        return self._start(self._prompts.from_pml(prompt, self._shelf.texts), clock, False, options)
+
+    def stream_text(self, prompt: str, **options: Any) -> Stream:
+        """`generate_text`, piece by piece."""
+        clock = Clock()
+        segments = self._prompts.from_text(prompt, self._shelf.recognise)
+        return self._start(segments, clock, False, options)
+
+    def stream_messages(self, messages: Sequence[MessageLike], **options: Any) -> Stream:
+        """`generate_messages`, piece by piece."""
+        clock = Clock()
+        tools = options.pop("tools", None)
+        segments = self._prompts.from_messages(messages, self._shelf.recognise, tools)
+        return self._start(segments, clock, True, options)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens `text` has as content of a prompt."""
+        return self._segments.count(text)
+
+    def _start(
+        self, segments: Sequence[Segment], clock: Clock, strip: bool, options: dict[str, Any]
+    ) -> Stream:
+        policy = _policy(options.pop("reuse", None), self.reuse)
+        stop = _stop_strings(options.pop("stop", None))
+        seed = options.pop("seed", None)
+        options["max_new_tokens"] = _new_tokens(options.get("max_new_tokens"))
+        check_options(options)
+        clock.lap(Stage.PARSE)
+        prefilled = self._pipeline.run(
+            segments, policy, clock, room=options["max_new_tokens"], bare=self._bare
+        )
+        options["max_new_tokens"] = prefilled.room
+        return Stream(
+            prefilled,
+            clock,
+            TextStream(self.tokenizer, stop, strip=strip),
+            self._runner,
+            self.traits,
+            options,
+            seed=seed,
+            model=self.name,
+            policy=str(policy),
+        )
+
+
+def _whole(stream: Stream) -> Reply:
+    with stream:
+        for _ in stream:
+            pass
+        return stream.reply
+
+
+def _policy(given: object, default: ReusePolicy) -> ReusePolicy:
+    if given is None:
+        return default
+    if not isinstance(given, ReusePolicy):
+        raise OptionError(
+            f"reuse={given!r} is not a reuse policy; expected for example Modular(), Exact() or "
+            "NoReuse() from promptcache"
+        )
+    return given
+
+
+def _stop_strings(given: object) -> tuple[str, ...]:
+    strings = () if given is None else (given,) if isinstance(given, str) else given
+    if not isinstance(strings, Sequence) or not all(isinstance(s, str) and s for s in strings):
+        raise OptionError(f"stop={given!r} is not a string or a list of non-empty strings")
+    return tuple(strings)
+
+
+def _new_tokens(given: object) -> int:
+    if given is None:
+        return DEFAULT_NEW_TOKENS
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise OptionError(f"max_new_tokens={given!r} is not a positive number of tokens")
+    return given
+
+
+def _default_budget(model: PreTrainedModel) -> int:
+    device = model.get_input_embeddings().weight.device
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory // 4)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

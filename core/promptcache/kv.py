@@ -1,0 +1,71 @@
+"""Attention states of a run of tokens: per layer keys and values, plus named side tensors.
+
+Knows nothing about models, positions in a prompt, or where the tensors are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from torch import Tensor, cat
+
+
+@dataclass(frozen=True, slots=True)
+class KV:
+    """The attention states of one run of tokens, as the model computed them.
+
+    `keys[layer]` is `[kv_heads, tokens, key_dim]` and `values[layer]` is
+    `[kv_heads, tokens, value_dim]`; layers may differ in heads, dims and device. `start` is the
+    position that the first token had when it was computed. `side` holds what a reuse policy keeps
+    with a module, each tensor `[tokens, ...]`.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    start: int = 0
+    side: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        assert len(self.keys) == len(self.values) > 0
+        assert all(k.shape[1] == v.shape[1] == self.tokens for k, v in self.layers())
+        assert all(tensor.shape[0] == self.tokens for tensor in self.side.values())
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens these are the states of."""
+        return self.keys[0].shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of every tensor, side tensors included."""
+        tensors = (*self.keys, *self.values, *self.side.values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def layers(self) -> zip[tuple[Tensor, Tensor]]:
+        """The (keys, values) of each layer, first layer first."""
+        return zip(self.keys, self.values, strict=True)
+
+    def slice(self, start: int, stop: int) -> KV:
+        """The states of tokens `start` to `stop` of the run, as views."""
+        assert 0 <= start <= stop <= self.tokens
+        return KV(
+            tuple(k[:, start:stop] for k in self.keys),
+            tuple(v[:, start:stop] for v in self.values),
+            self.start + start,
+            MappingProxyType({name: tensor[start:stop] for name, tensor in self.side.items()}),
+        )
+
+
+def join(parts: Sequence[KV]) -> KV:
+    """The states of runs that stood one after the other, as one run."""
+    assert parts
+    assert all(b.start == a.start + a.tokens for a, b in zip(parts, parts[1:], strict=False))
+    assert len({frozenset(part.side) for part in parts}) == 1
+    return KV(
+        tuple(cat(layer, dim=1) for layer in zip(*(part.keys for part in parts), strict=True)),
+        tuple(cat(layer, dim=1) for layer in zip(*(part.values for part in parts), strict=True)),
+        parts[0].start,
+        MappingProxyType({name: cat([p.side[name] for p in parts]) for name in parts[0].side}),
+    )

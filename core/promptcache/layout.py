@@ -1,0 +1,204 @@
+"""Where every token of a prompt stands, and which of them a module's attention states can serve.
+
+Compact: a token's position is its place in the plain prompt. Nothing is reserved and no gaps are
+left; modules are encoded at their context's end and moved to where the prompt puts them. Knows
+tokens, not models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from promptcache.errors import PromptError
+from promptcache.segments import Kind, Segment
+
+ANONYMOUS_MINIMUM = 32
+"""Tokens from which anonymous text of a schema is worth encoding as a module."""
+
+
+class ContextKind(StrEnum):
+    """What a module attends to while it is encoded."""
+
+    START = "start"
+    """Nothing: the run stands at the very beginning, as a preamble does."""
+    BARE = "bare"
+    """The beginning-of-sequence token only, where the tokenizer has one."""
+    PREAMBLE = "preamble"
+    """Everything that stands before the first selectable module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The tokens that a module attends to while it is encoded."""
+
+    kind: ContextKind
+    ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleRun:
+    """A module as it is encoded: its own tokens, in one run, after its context.
+
+    A parameter's place is held by placeholder tokens; child modules are cut out. The name is for
+    people and does not identify the run.
+    """
+
+    ids: tuple[int, ...]
+    context: Context
+    name: str = field(default="", compare=False)
+
+    @property
+    def beginning(self) -> ModuleRun:
+        """Its context as a run of its own."""
+        return ModuleRun(self.context.ids, Context(ContextKind.START), "preamble")
+
+    @property
+    def identity(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What its attention states depend on, given a model."""
+        return self.context.ids, self.ids
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive tokens of a prompt with one origin.
+
+    With a `run`, they are its tokens from `offset` on, and its attention states can stand in.
+    `exact` says that those states equal a full prefill's: everything before them in the prompt is
+    what stood before them when they were encoded.
+    """
+
+    text: str
+    kind: Kind
+    ids: tuple[int, ...]
+    start: int
+    run: ModuleRun | None = None
+    offset: int = 0
+    exact: bool = False
+    note: str | None = None
+
+    @property
+    def stop(self) -> int:
+        """The position after the last token."""
+        return self.start + len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A prompt as tokens at positions 0, 1, 2, ..."""
+
+    pieces: tuple[Piece, ...]
+    ids: tuple[int, ...]
+
+    @property
+    def reusable(self) -> tuple[Piece, ...]:
+        """The pieces that a module's attention states could serve."""
+        return tuple(piece for piece in self.pieces if piece.run)
+
+    @property
+    def exact_prefix(self) -> int:
+        """How many tokens from the beginning are reusable and exact without a gap."""
+        end = 0
+        for piece in self.pieces:
+            if not (piece.run and piece.exact):
+                break
+            end = piece.stop
+        return end
+
+
+def lay_out(
+    segments: Sequence[Segment],
+    ids: Sequence[Sequence[int]],
+    *,
+    placeholder: int,
+    bare: Sequence[int] | None = None,
+) -> Layout:
+    """Place the segments' tokens.
+
+    `ids` holds each segment's tokens, `placeholder` is the token that keeps a parameter's place
+    while its module is encoded. The leading segments that are marked as preamble become one run
+    and every module's context; `bare`, when given, is the context instead.
+
+    Raises PromptError when an argument has more tokens than its parameter.
+    """
+    end = _preamble_end(segments)
+    preamble = tuple(token for row in ids[:end] for token in row)
+    context = (
+        Context(ContextKind.PREAMBLE, preamble)
+        if bare is None
+        else Context(ContextKind.BARE, tuple(bare))
+    )
+    runs = _runs(segments, ids, end, context, placeholder)
+    if preamble:
+        runs[None] = ModuleRun(preamble, Context(ContextKind.START), "preamble")
+    offsets: dict[str | None, int] = dict.fromkeys(runs, 0)
+    pieces: list[Piece] = []
+    prompt: list[int] = []
+    for index, (segment, row) in enumerate(zip(segments, ids, strict=True)):
+        owner = segment.module if index >= end else None
+        run = runs.get(owner) if owner is not None or index < end else None
+        piece = Piece(segment.text, segment.kind, tuple(row), len(prompt), note=segment.note)
+        if run is not None:
+            if segment.kind is not Kind.ARGUMENT:
+                piece = replace(piece, run=run, offset=offsets[owner])
+            offsets[owner] += _run_length(segment, row)
+        if piece.ids or piece.text:
+            pieces.append(piece)
+            prompt.extend(row)
+    whole = tuple(prompt)
+    return Layout(tuple(_with_exactness(pieces, whole)), whole)
+
+
+def _preamble_end(segments: Sequence[Segment]) -> int:
+    for index, segment in enumerate(segments):
+        if not segment.preamble:
+            return index
+    return len(segments)
+
+
+def _runs(
+    segments: Sequence[Segment],
+    ids: Sequence[Sequence[int]],
+    end: int,
+    context: Context,
+    placeholder: int,
+) -> dict[str | None, ModuleRun]:
+    tokens: dict[str, list[int]] = {}
+    anonymous: set[str] = set()
+    for segment, row in zip(segments[end:], ids[end:], strict=True):
+        if segment.module is None:
+            continue
+        if segment.anonymous:
+            anonymous.add(segment.module)
+        run = tokens.setdefault(segment.module, [])
+        if segment.hole is None:
+            run.extend(row)
+            continue
+        if len(row) > segment.hole.length:
+            place = f" ({segment.place})" if segment.place else ""
+            raise PromptError(
+                f"the argument {segment.hole.name!r} of {segment.module!r}{place} has {len(row)} "
+                f"tokens, its parameter holds {segment.hole.length}: {segment.text!r}"
+            )
+        run.extend([placeholder] * segment.hole.length)
+    return {
+        name: ModuleRun(tuple(run), context, name)
+        for name, run in tokens.items()
+        if run and not (name in anonymous and len(run) < ANONYMOUS_MINIMUM)
+    }
+
+
+def _run_length(segment: Segment, row: Sequence[int]) -> int:
+    return len(row) if segment.hole is None else segment.hole.length
+
+
+def _with_exactness(pieces: Iterable[Piece], prompt: tuple[int, ...]) -> list[Piece]:
+    return [
+        replace(
+            piece,
+            exact=piece.run is not None
+            and prompt[: piece.start] == piece.run.context.ids + piece.run.ids[: piece.offset],
+        )
+        for piece in pieces
+    ]

@@ -1,0 +1,155 @@
+"""The arena: preallocated keys and values that a forward writes into at chosen slots.
+
+A transformers `Cache`, so that unmodified models take it. It tells the model how long the sequence
+is and which positions the queries have; models ask for their masks with these numbers, so each
+gets the mask of its own kind, windows included. Knows nothing about modules or policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from promptcache.kv import KV
+from promptcache.rotate import Rotation, move_into
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one layer's attention states look like."""
+
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's key and value."""
+        return self.kv_heads * (self.key_dim + self.value_dim) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one forward computes: which slots it writes, and how long the sequence is then.
+
+    `slots` is `[queries]`, sorted; a token's slot is its position.
+    """
+
+    slots: Tensor
+    first: int
+    queries: int
+    length: int
+    contiguous: bool
+
+    @classmethod
+    def over(cls, positions: Sequence[int], length: int) -> Step:
+        first, last, queries = positions[0], positions[-1], len(positions)
+        contiguous = last - first + 1 == queries
+        return cls(torch.tensor(positions), first, queries, length, contiguous)
+
+    def query_offset(self, device: torch.device) -> int | Tensor:
+        """What a mask adds to 0, 1, 2, ... to get the queries' positions."""
+        if self.contiguous:
+            return self.first
+        return (self.slots - torch.arange(self.queries)).to(device)
+
+
+class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
+    """One layer: keys `[batch, kv_heads, capacity, key_dim]`, values likewise."""
+
+    is_sliding = False
+
+    def __init__(self, shape: LayerShape, batch: int, capacity: int) -> None:
+        super().__init__()
+        rows = (batch, shape.kv_heads, capacity)
+        self.keys = torch.empty(*rows, shape.key_dim, dtype=shape.dtype, device=shape.device)
+        self.values = torch.empty(*rows, shape.value_dim, dtype=shape.dtype, device=shape.device)
+        self.is_initialized = True
+        self.step: Step | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write the step's slots and return everything up to the step's length, as views."""
+        step = self.step
+        assert step is not None and key_states.shape[2] == step.queries
+        if step.contiguous:
+            stop = step.first + step.queries
+            self.keys[:, :, step.first : stop].copy_(key_states)
+            self.values[:, :, step.first : stop].copy_(value_states)
+        else:
+            slots = step.slots.to(self.keys.device)
+            self.keys.index_copy_(2, slots, key_states.to(self.keys.dtype))
+            self.values.index_copy_(2, slots, value_states.to(self.values.dtype))
+        return self.keys[:, :, : step.length], self.values[:, :, : step.length]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        assert self.step is not None and query_length == self.step.queries
+        return self.step.length, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens that the coming forward does not compute; ALiBi models add the queries to it."""
+        return self.step.length - self.step.queries if self.step else 0
+
+    def get_max_length(self) -> int:
+        return int(self.keys.shape[2])
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        raise AssertionError("an arena is allocated when it is made")
+
+
+class Arena(Cache):  # type: ignore[misc]
+    """Attention states of a batch of sequences of at most `capacity` tokens each."""
+
+    def __init__(self, shapes: Sequence[LayerShape], *, capacity: int, batch: int = 1) -> None:
+        super().__init__(layers=[ArenaLayer(shape, batch, capacity) for shape in shapes])
+        self.capacity = capacity
+        self.batch = batch
+        self._step: Step | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the arena holds."""
+        tensors = [tensor for layer in self.layers for tensor in (layer.keys, layer.values)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    def aim(self, positions: Sequence[int], length: int) -> None:
+        """Say what the next forward computes: sorted `positions` of a sequence of `length` tokens.
+
+        Every other slot below `length` must have been written before.
+        """
+        assert len(positions) > 0 and positions[-1] < length <= self.capacity
+        self._step = Step.over(positions, length)
+        for layer in self.layers:
+            layer.step = self._step
+
+    def get_query_offset(self, layer_idx: int = 0) -> int | Tensor:
+        assert self._step is not None
+        return self._step.query_offset(self.layers[layer_idx].keys.device)
+
+    def write(
+        self, kv: KV, position: int, rotations: Sequence[Rotation | None], row: int | None = None
+    ) -> None:
+        """Place attention states at `position` of one row, or of all: moved, each byte once."""
+        rows = slice(None) if row is None else slice(row, row + 1)
+        stop, distance = position + kv.tokens, position - kv.start
+        for layer, (keys, values), rotation in zip(
+            self.layers, kv.layers(), rotations, strict=True
+        ):
+            move_into(layer.keys[rows, :, position:stop], keys, rotation, distance)
+            layer.values[rows, :, position:stop].copy_(values)
+
+    def read(self, start: int, stop: int, row: int = 0) -> KV:
+        """A copy of the states that one row holds at positions `start` to `stop`."""
+        return KV(
+            tuple(layer.keys[row, :, start:stop].clone() for layer in self.layers),
+            tuple(layer.values[row, :, start:stop].clone() for layer in self.layers),
+            start,
+        )

@@ -1,0 +1,86 @@
+"""Our attention: grouped query heads folded into rows, so that keys and values are never repeated.
+
+Registered with transformers under a name of its own and set around our forwards only; a model that
+a user hands in keeps its config. It computes what `scaled_dot_product_attention` computes and
+refuses what it cannot (soft-capped scores, attention sinks): such models keep their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from promptcache.model.masks import position_mask
+
+NAME = "promptcache"
+
+
+def folded_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of `query` `[batch, heads, queries, dim]` over `key` and `value`
+    `[batch, kv_heads, keys, dim]`; the result is `[batch, queries, heads, value_dim]`.
+
+    `attention_mask` is `[batch, 1, queries, keys]`, or None as `position_mask` means it.
+    """
+    for name in ("softcap", "s_aux", "sinks", "position_bias"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"folded attention cannot apply {name!r}")
+    batch, heads, queries, dim = query.shape
+    kv_heads = key.shape[1]
+    groups = heads // kv_heads
+    if attention_mask is None and queries > 1:
+        whole = scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=groups > 1
+        )
+        return whole.transpose(1, 2).contiguous(), None
+    rows = query.reshape(batch, kv_heads, groups * queries, dim)
+    if attention_mask is not None and groups > 1:
+        attention_mask = attention_mask.repeat(1, 1, groups, 1)
+    out = scaled_dot_product_attention(rows, key, value, attn_mask=attention_mask, scale=scaling)
+    return out.reshape(batch, heads, queries, value.shape[-1]).transpose(1, 2).contiguous(), None
+
+
+def register() -> None:
+    """Make our attention and its mask known to transformers; calling it again changes nothing."""
+    AttentionInterface.register(NAME, folded_attention)
+    AttentionMaskInterface.register(NAME, position_mask)
+
+
+@contextmanager
+def attention_set(model: PreTrainedModel, name: str | None) -> Iterator[None]:
+    """Let `model` use the attention of that name inside the block; None leaves its own.
+
+    Restores what was set before, also after an error. Not safe against other threads that run the
+    same model: the caller holds its lock.
+    """
+    if name is None:
+        yield
+        return
+    configs = {id(module.config): module.config for module in _with_config(model)}.values()
+    before = [(config, config._attn_implementation_internal) for config in configs]
+    try:
+        for config, _ in before:
+            config._attn_implementation_internal = name
+        yield
+    finally:
+        for config, previous in before:
+            config._attn_implementation_internal = previous
+
+
+def _with_config(model: PreTrainedModel) -> Iterator[Any]:
+    for module in model.modules():
+        if hasattr(getattr(module, "config", None), "_attn_implementation_internal"):
+            yield module

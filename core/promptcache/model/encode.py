@@ -1,0 +1,57 @@
+"""Encode modules: run the model over each once, after its context, many in one padded batch.
+
+Rows are padded on the right, where causal attention keeps the padding from being seen, so no row
+knows of another. Returns attention states; where they are kept is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from promptcache.kv import KV
+from promptcache.model.arena import Arena
+from promptcache.model.runner import ModelRunner, Traits
+
+BATCH_TOKENS = 4096
+"""Slots of one batch at most, contexts and padding included, unless one row alone needs more."""
+
+
+def encode(
+    runner: ModelRunner,
+    traits: Traits,
+    rows: Sequence[Sequence[int]],
+    context: KV | None = None,
+) -> list[KV]:
+    """The attention states of each row of token ids, computed after `context`.
+
+    The states start at the context's end; the context's own are not part of them.
+    """
+    base = context.tokens if context else 0
+    states: dict[int, KV] = {}
+    for batch in _batches([len(row) for row in rows], base):
+        width = max(len(rows[index]) for index in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        for line, index in enumerate(batch):
+            ids[line, : len(rows[index])] = torch.tensor(rows[index])
+        arena = Arena(traits.layers, capacity=base + width, batch=len(batch))
+        if context is not None:
+            arena.write(context, 0, (None,) * len(traits.layers))
+        runner.forward(ids, range(base, base + width), arena, attention=traits.attention)
+        for line, index in enumerate(batch):
+            states[index] = arena.read(base, base + len(rows[index]), row=line)
+    return [states[index] for index in range(len(rows))]
+
+
+def _batches(lengths: Sequence[int], base: int) -> Iterator[list[int]]:
+    """Indices of rows that go together: of similar length, within the batch's slots."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True):
+        widest = lengths[batch[0]] if batch else lengths[index]
+        if batch and (len(batch) + 1) * (base + widest) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -1,0 +1,42 @@
+"""Prefill: modules into their places, then one forward over everything that is not reused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from promptcache.kv import KV
+from promptcache.layout import Layout, ModuleRun, Piece
+from promptcache.model.arena import Arena
+from promptcache.model.runner import ModelRunner, Traits
+
+
+def positions_to_compute(
+    layout: Layout, reused: Iterable[Piece], recomputed: Collection[int]
+) -> list[int]:
+    """New positions, recomputed ones, and always the last, whose logits are wanted; sorted."""
+    kept = {position for piece in reused for position in range(piece.start, piece.stop)}
+    kept.difference_update(recomputed)
+    kept.discard(len(layout.ids) - 1)
+    return [position for position in range(len(layout.ids)) if position not in kept]
+
+
+def assemble(
+    arena: Arena, traits: Traits, reused: Iterable[Piece], records: Mapping[ModuleRun, KV]
+) -> None:
+    """Move each reused piece's attention states to its place in the arena."""
+    rotations = traits.movement.rotations or (None,) * len(traits.layers)
+    for piece in reused:
+        assert piece.run is not None
+        kv = records[piece.run].slice(piece.offset, piece.offset + len(piece.ids))
+        arena.write(kv, piece.start, rotations)
+
+
+def prefill(
+    runner: ModelRunner, traits: Traits, arena: Arena, layout: Layout, positions: list[int]
+) -> Tensor:
+    """Compute `positions`, the arena holding the others; logits `[1, vocabulary]` of the last."""
+    ids = torch.tensor([[layout.ids[position] for position in positions]])
+    return runner.forward(ids, positions, arena, attention=traits.attention)

@@ -1,0 +1,99 @@
+"""One forward of the user's model over chosen positions of an arena.
+
+The only place that calls the model. Knows nothing about modules, policies or text.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import RLock
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from promptcache.errors import ModelError
+from promptcache.model.arena import Arena, LayerShape
+from promptcache.model.attention import attention_set
+from promptcache.rotate import Movement
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What promptcache has found out about a model by running it (see `probe`).
+
+    `attention` is the name of the attention that our forwards use, None for the model's own;
+    `movement` says how its keys move from one position to another.
+    """
+
+    layers: tuple[LayerShape, ...]
+    attention: str | None
+    movement: Movement
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's attention states over all layers."""
+        return sum(layer.token_bytes for layer in self.layers)
+
+
+class ModelRunner:
+    """A model that runs forwards for us, one at a time, under a lock."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.lock = RLock()
+        accepted = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in accepted
+        self._takes_logits_to_keep = "logits_to_keep" in accepted
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model takes its token ids."""
+        device: torch.device = self.model.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether the model is told its tokens' positions, or counts them itself."""
+        return self._takes_positions
+
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Sequence[int],
+        arena: Arena,
+        *,
+        length: int | None = None,
+        attention: str | None = None,
+        every_logit: bool = False,
+    ) -> Tensor:
+        """Compute `positions` (sorted) of a sequence whose other slots the arena holds.
+
+        `ids` is `[batch, len(positions)]`. The sequence ends after the last position unless
+        `length` says otherwise. Returns logits `[batch, vocabulary]` of the last position, or
+        `[batch, len(positions), vocabulary]` when `every_logit` is asked for.
+        """
+        if self.model.training:
+            raise ModelError(
+                "the model is in training mode, where dropout makes attention states random; "
+                "call model.eval() first"
+            )
+        arguments: dict[str, object] = {}
+        if self._takes_positions:
+            row = torch.tensor([positions], device=self.device)
+            arguments["position_ids"] = row.expand(ids.shape[0], -1)
+        if self._takes_logits_to_keep and not every_logit:
+            arguments["logits_to_keep"] = 1
+        with self.lock, torch.no_grad(), attention_set(self.model, attention):
+            arena.aim(positions, positions[-1] + 1 if length is None else length)
+            output = self.model(
+                input_ids=ids.to(self.device),
+                past_key_values=arena,
+                use_cache=True,
+                return_dict=True,
+                **arguments,
+            )
+        logits: Tensor = output.logits
+        return logits if every_logit else logits[:, -1]

@@ -1,0 +1,207 @@
+"""A prompt's way from segments to the logits of its last token: one way through, no going back.
+
+Layout, look-up, assembly, prefill, each timed. Knows nothing about markup, templates or sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from promptcache.errors import OutOfMemoryError, PromptError, UnsupportedModelError
+from promptcache.kv import KV
+from promptcache.layout import Layout, ModuleRun, Piece, lay_out
+from promptcache.library import ModuleLibrary
+from promptcache.model.arena import Arena
+from promptcache.model.prefill import assemble, positions_to_compute, prefill
+from promptcache.model.runner import ModelRunner, Traits
+from promptcache.reply import Stage, Trace, Usage, trace_of
+from promptcache.reuse import ReusePolicy
+from promptcache.segments import Kind, Segment
+from promptcache.text.tokenize import SegmentTokenizer
+
+
+class Clock:
+    """Seconds spent in each stage, counted from the call."""
+
+    def __init__(self) -> None:
+        self.started = self._last = perf_counter()
+        self.stages: dict[Stage, float] = {}
+
+    def lap(self, stage: Stage) -> None:
+        """Count the time since the last lap to `stage`."""
+        now = perf_counter()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        """Seconds from the call to the last lap."""
+        return self._last - self.started
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """A prompt whose attention states stand in an arena, ready to be decoded.
+
+    `logits` is `[1, vocabulary]`. `room` is how many tokens the answer may have.
+    """
+
+    layout: Layout
+    arena: Arena
+    logits: Tensor
+    trace: Trace
+    usage: Usage
+    room: int
+
+
+class Pipeline:
+    """The stages of a request on one model. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        traits: Traits,
+        tokenizer: SegmentTokenizer,
+        library: ModuleLibrary,
+        window: int | None,
+    ) -> None:
+        self._runner = runner
+        self._traits = traits
+        self._tokenizer = tokenizer
+        self._library = library
+        self._window = window
+
+    def layout(self, segments: Sequence[Segment], *, bare: bool = False) -> Layout:
+        """The segments as tokens at positions; modules after BOS alone when `bare`."""
+        tokens = self._tokenizer.tokenize(_merged(segments))
+        return lay_out(
+            [item.segment for item in tokens],
+            [item.ids for item in tokens],
+            placeholder=self._tokenizer.placeholder_id,
+            bare=self._tokenizer.bos_ids if bare else None,
+        )
+
+    def run(
+        self,
+        segments: Sequence[Segment],
+        policy: ReusePolicy,
+        clock: Clock,
+        *,
+        room: int,
+        bare: bool = False,
+    ) -> Prefilled:
+        """Everything up to the logits of the last token.
+
+        Raises PromptError for a prompt that is empty or leaves no room in the model's window,
+        UnsupportedModelError when the policy cannot be served, OutOfMemoryError when memory runs
+        out even after everything evictable was evicted.
+        """
+        layout = self.layout(segments, bare=bare)
+        room = self._room(layout, room)
+        self.check_policy(policy, len(layout.ids))
+        clock.lap(Stage.LAYOUT)
+        try:
+            return self._prefilled(layout, policy, clock, room)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        freed = self._library.store.evict()
+        try:
+            return self._prefilled(layout, policy, clock, room)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"no memory for a prompt of {len(layout.ids)} tokens and an answer of {room} "
+                f"({(len(layout.ids) + room) * self._traits.token_bytes:,} bytes of attention "
+                f"states), not even after evicting {freed:,} bytes of modules"
+            ) from error
+
+    def check_policy(self, policy: ReusePolicy, tokens: int = 0) -> None:
+        """Raise UnsupportedModelError when `policy` cannot be served for so long a prompt."""
+        movement = self._traits.movement
+        name = type(policy).__name__
+        if not policy.moves:
+            return
+        if movement.unmovable:
+            raise UnsupportedModelError(
+                f"{name} moves modules, but {movement.unmovable}. Use reuse=Exact(), which reuses "
+                "the longest common prefix and is right for every model."
+            )
+        if movement.limit is not None and tokens > movement.limit:
+            raise UnsupportedModelError(
+                f"{name} moves modules, but this prompt has {tokens} tokens and beyond "
+                f"{movement.limit} the model's {movement.limited_by} changes every earlier key. "
+                "Use reuse=Exact() for this prompt, or a shorter one."
+            )
+
+    def _room(self, layout: Layout, asked: int) -> int:
+        tokens = len(layout.ids)
+        if not tokens:
+            raise PromptError("the prompt is empty: there is nothing to generate from")
+        if self._window is None:
+            return asked
+        if tokens >= self._window:
+            raise PromptError(
+                f"the prompt has {tokens} tokens; the model's window holds {self._window}, the "
+                "answer included"
+            )
+        return min(asked, self._window - tokens)
+
+    def _prefilled(
+        self, layout: Layout, policy: ReusePolicy, clock: Clock, room: int
+    ) -> Prefilled:
+        reused, warnings = self._reused(layout, policy)
+        records = self._library.fetch([piece.run for piece in reused if piece.run], policy.rank)
+        states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
+        clock.lap(Stage.LOOKUP)
+        positions = positions_to_compute(layout, reused, policy.recomputed(layout, states))
+        arena = Arena(self._traits.layers, capacity=len(layout.ids) + room)
+        assemble(arena, self._traits, reused, states)
+        clock.lap(Stage.ASSEMBLE)
+        logits = prefill(self._runner, self._traits, arena, layout, positions)
+        clock.lap(Stage.PREFILL)
+        trace, usage = trace_of(layout, reused, records, positions, warnings)
+        return Prefilled(layout, arena, logits, trace, usage, room)
+
+    def _reused(
+        self, layout: Layout, policy: ReusePolicy
+    ) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
+        """The pieces that modules serve, and what there is to say about the others."""
+        movement = self._traits.movement
+        if movement.limit is not None and len(layout.ids) > movement.limit:
+            return (), (
+                f"nothing is reused: beyond {movement.limit} tokens the model's "
+                f"{movement.limited_by} changes every earlier key",
+            )
+        notes = (f"{p.text!r}: {p.note}" for p in layout.pieces if p.kind is Kind.ARGUMENT and p.note)
+        return policy.reused(layout), tuple(notes)
+
+
+def _merged(segments: Sequence[Segment]) -> list[Segment]:
+    """Neighbouring text of no module becomes one segment, so that it is tokenised as one."""
+    merged: list[Segment] = []
+    for key, group in groupby(segments, key=_mergeable):
+        items = list(group)
+        if key is None or len(items) == 1:
+            merged.extend(items)
+        else:
+            text = "".join(item.text for item in items)
+            merged.append(Segment(text, Kind(key[0]), preamble=key[1], note=key[2]))
+    return merged
+
+
+def _mergeable(segment: Segment) -> tuple[str, bool, str | None] | None:
+    if segment.module is not None or segment.kind not in (Kind.TEXT, Kind.CONTROL):
+        return None
+    return str(segment.kind), segment.preamble, segment.note
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

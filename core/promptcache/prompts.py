@@ -1,0 +1,165 @@
+"""What a user asks, as segments: PML, chat messages and plain text become one shape here.
+
+Markup is never guessed: each of the three has a method of its own. Knows no tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from promptcache.contexts import Contexts
+from promptcache.errors import PromptError, valid
+from promptcache.pml import (
+    Collection,
+    Import,
+    Module,
+    Prompt,
+    Schema,
+    Union,
+    find_schema,
+    parse_prompt,
+    parse_schema,
+    resolve,
+)
+from promptcache.pml.tree import Node, unrolled, walk
+from promptcache.segments import Kind, Message, Segment, joined
+from promptcache.text.chat import ChatTemplate
+
+MessageLike = Mapping[str, Any]
+"""A chat message: `role`, `content` (a string or a list of text blocks), and what else the chat
+template reads of it."""
+
+Recognise = Callable[[str], Sequence[Segment]]
+"""Cuts a text into segments: registered documents and what stands between them."""
+
+
+def key_of(text: str) -> str:
+    """The key of a document: a hash of its content."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+class Prompts:
+    """Turns requests into segments with their preamble marked."""
+
+    def __init__(self, template: ChatTemplate, contexts: Contexts) -> None:
+        self._template = template
+        self._contexts = contexts
+        self.schemas: dict[str, Schema] = {}
+
+    def add_schema(self, schema: str | Schema, base: Path | None = None) -> Schema:
+        """Keep a schema under its name, replacing one of the same name."""
+        known = parse_schema(schema, base=base) if isinstance(schema, str) else schema
+        self.schemas[known.name] = known
+        return known
+
+    def declare_preamble(self, segments: Sequence[Segment]) -> None:
+        """Let recognised prompts that begin with these segments' preamble use it as context."""
+        self._contexts.declare(joined(segment for segment in segments if segment.preamble))
+
+    def from_pml(self, prompt: str | Prompt, documents: Mapping[str, str]) -> tuple[Segment, ...]:
+        """The segments of a PML prompt; its schema says where the preamble ends."""
+        parsed = parse_prompt(prompt) if isinstance(prompt, str) else prompt
+        messages = resolve(find_schema(parsed, self.schemas), parsed, documents)
+        return self._template.render(messages)
+
+    def from_text(self, text: str, recognise: Recognise) -> tuple[Segment, ...]:
+        """The segments of a plain text, without a chat template."""
+        _check_text(text, "the prompt")
+        return self._contexts.mark(recognise(text))
+
+    def from_messages(
+        self,
+        messages: Sequence[MessageLike],
+        recognise: Recognise,
+        tools: Sequence[Any] | None = None,
+    ) -> tuple[Segment, ...]:
+        """The segments of chat messages, through the model's chat template.
+
+        Raises PromptError for a message that has no role or a content that is not text.
+        """
+        if not messages:
+            raise PromptError("there are no messages: there is nothing to generate from")
+        once = _Once()
+        parsed = [_message(m, i, recognise, once) for i, m in enumerate(messages)]
+        return self._contexts.mark(self._template.render(parsed, tools=tools))
+
+
+class _Once:
+    """Lets each module be used once in a prompt; a second time its text is computed."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def __call__(self, segment: Segment) -> Segment:
+        if segment.kind is not Kind.MODULE or segment.module is None:
+            return segment
+        if segment.module in self._used:
+            return Segment(segment.text, note="stands in this prompt already, reused there")
+        self._used.add(segment.module)
+        return segment
+
+
+def _message(message: MessageLike, index: int, recognise: Recognise, once: _Once) -> Message:
+    where = f"message {index + 1}"
+    role = message.get("role")
+    if not isinstance(role, str) or not role:
+        raise PromptError(f"{where} has no role: {dict(message)!r:.200}")
+    content = message.get("content")
+    blocks = [content] if isinstance(content, str) else content
+    if not isinstance(blocks, Sequence):
+        raise PromptError(f"the content of {where} is {content!r:.80}; expected text or blocks")
+    segments = [once(s) for block in blocks for s in _block(block, where, recognise)]
+    return Message(role, tuple(segments))
+
+
+def _block(block: Any, where: str, recognise: Recognise) -> Iterator[Segment]:
+    if isinstance(block, str):
+        _check_text(block, where)
+        yield from recognise(block)
+        return
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    if kind != "text" or not isinstance(block.get("text"), str):
+        raise PromptError(
+            f"{where} holds a block of type {kind!r}; promptcache serves text only"
+            f"{valid(str(kind), ['text'], what='valid types')}"
+        )
+    text = block["text"]
+    _check_text(text, where)
+    if block.get("cache_control") and text:
+        yield Segment(text, Kind.MODULE, key_of(text))
+    else:
+        yield from recognise(text)
+
+
+def _check_text(text: object, where: str) -> None:
+    if not isinstance(text, str):
+        raise PromptError(f"{where} is a {type(text).__name__}, expected text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"{where} holds a lone surrogate, {text[error.start]!r} at character {error.start}, "
+            "which no tokenizer can read"
+        ) from None
+
+
+def imports_of(schema: Schema) -> Iterator[Import]:
+    """One import for every module of a schema, its ancestors around it."""
+    yield from _imports(schema.children)
+
+
+def _imports(nodes: Sequence[Node]) -> Iterator[Import]:
+    for node in unrolled(nodes):
+        for module in node.members if isinstance(node, Union) else (node,):
+            if isinstance(module, Module):
+                yield Import(module.name)
+                for inner in _imports(module.children):
+                    yield Import(module.name, children=(inner,))
+
+
+def collection_of(schema: Schema) -> Collection | None:
+    """The schema's first collection."""
+    return next((node for node in walk(schema.children) if isinstance(node, Collection)), None)

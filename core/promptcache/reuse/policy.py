@@ -1,0 +1,41 @@
+"""What a reuse policy decides, and when it is asked.
+
+Prefill is one forward over a set of positions. New tokens are always in the set; a policy adds
+cached ones to it. It is asked three times, always with plain data: when a module is encoded, when
+a prompt has been laid out, and when the modules it reuses are at hand.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Collection, Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from promptcache.kv import KV
+from promptcache.layout import Layout, ModuleRun, Piece
+
+
+class ReusePolicy(ABC):
+    """Reuses every module and computes none of its tokens again, unless a subclass says otherwise.
+
+    A policy is a frozen dataclass whose fields are its parameters.
+    """
+
+    moves: ClassVar[bool] = True
+    """Whether it may use attention states elsewhere than where they were computed."""
+
+    def rank(self, kv: KV) -> Mapping[str, Tensor]:
+        """Side tensors `[tokens, ...]` to keep with a module that was just encoded."""
+        del kv
+        return {}
+
+    def reused(self, layout: Layout) -> tuple[Piece, ...]:
+        """The pieces whose attention states this policy wants from their modules."""
+        return layout.reusable
+
+    def recomputed(self, layout: Layout, records: Mapping[ModuleRun, KV]) -> Collection[int]:
+        """Positions inside the reused pieces whose states are computed again all the same."""
+        del layout, records
+        return ()

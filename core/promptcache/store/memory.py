@@ -1,0 +1,113 @@
+"""The memory tier: attention states on the model's own device, least recently used out first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from promptcache.errors import BudgetError
+from promptcache.kv import KV
+
+
+class MemoryStore:
+    """Keeps at most `budget` bytes of attention states in memory.
+
+    Raises BudgetError for a budget that is not a positive number of bytes. States larger than what
+    eviction can free are not kept: `put` says so, and they stay usable for the request that made
+    them.
+    """
+
+    tier = "memory"
+
+    def __init__(self, budget: int) -> None:
+        if isinstance(budget, bool) or not isinstance(budget, int) or budget <= 0:
+            raise BudgetError(
+                f"the memory budget is {budget!r}; it must be a positive number of bytes, for "
+                "example 2 * 1024**3. To run without a cache, use reuse=NoReuse()."
+            )
+        self._budget = budget
+        self._entries: OrderedDict[str, KV] = OrderedDict()
+        self._pinned: set[str] = set()
+        self._nbytes = 0
+        self._lock = Lock()
+
+    @property
+    def budget(self) -> int:
+        """The bytes that it never exceeds."""
+        return self._budget
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it holds."""
+        return self._nbytes
+
+    def get(self, key: str) -> KV | None:
+        """The states under `key`, which count as used now."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key]
+
+    def put(self, key: str, kv: KV) -> bool:
+        """Keep `kv` if pinned entries leave room for it."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return True
+            pinned = sum(e.nbytes for name, e in self._entries.items() if name in self._pinned)
+            if kv.nbytes > self._budget - pinned:
+                return False
+            self._make_room(kv.nbytes)
+            self._entries[key] = kv
+            self._nbytes += kv.nbytes
+            return True
+
+    def delete(self, key: str) -> bool:
+        """Forget `key` and its pin."""
+        with self._lock:
+            self._pinned.discard(key)
+            return self._remove(key)
+
+    def keys(self) -> list[str]:
+        """Every key, least recently used first."""
+        with self._lock:
+            return list(self._entries)
+
+    def pin(self, key: str) -> None:
+        """Keep `key` from being evicted, also when it is put later."""
+        with self._lock:
+            self._pinned.add(key)
+
+    def unpin(self, key: str) -> None:
+        """Let `key` be evicted again."""
+        with self._lock:
+            self._pinned.discard(key)
+
+    def evict(self) -> int:
+        """Forget everything that is not pinned; the bytes that were freed."""
+        with self._lock:
+            before = self._nbytes
+            for key in [key for key in self._entries if key not in self._pinned]:
+                self._remove(key)
+            return before - self._nbytes
+
+    def check_integrity(self) -> None:
+        """Assert that the byte count is right and within the budget."""
+        with self._lock:
+            assert self._nbytes == sum(kv.nbytes for kv in self._entries.values())
+            assert self._nbytes <= self._budget
+
+    def _make_room(self, needed: int) -> None:
+        for key in list(self._entries):
+            if self._nbytes + needed <= self._budget:
+                return
+            if key not in self._pinned:
+                self._remove(key)
+
+    def _remove(self, key: str) -> bool:
+        kv = self._entries.pop(key, None)
+        if kv is None:
+            return False
+        self._nbytes -= kv.nbytes
+        return True

@@ -1,0 +1,47 @@
+"""What a tier of the store must do. Keys are opaque names; a key's value never changes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from promptcache.kv import KV
+
+
+class Store(Protocol):
+    """A bounded place for attention states, safe to use from several threads."""
+
+    @property
+    def tier(self) -> str:
+        """What traces call it, "memory" for instance."""
+
+    @property
+    def budget(self) -> int:
+        """The bytes that it never exceeds."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that it holds."""
+
+    def get(self, key: str) -> KV | None:
+        """The states under `key`, which count as used now; None when it has none."""
+
+    def put(self, key: str, kv: KV) -> bool:
+        """Keep `kv`, evicting what was not used for longest. False when it cannot fit."""
+
+    def delete(self, key: str) -> bool:
+        """Forget `key`, pinned or not. False when it was not there."""
+
+    def keys(self) -> list[str]:
+        """Every key, least recently used first."""
+
+    def pin(self, key: str) -> None:
+        """Keep `key` from being evicted, also when it is put later."""
+
+    def unpin(self, key: str) -> None:
+        """Let `key` be evicted again."""
+
+    def evict(self) -> int:
+        """Forget everything that is not pinned; the bytes that were freed."""
+
+    def check_integrity(self) -> None:
+        """Assert that what it says of itself is true; for tests."""

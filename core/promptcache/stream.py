@@ -1,0 +1,115 @@
+"""An answer as it comes: an iterator of text that ends with a Reply."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from promptcache.model.decode import FinishReason, decode
+from promptcache.model.runner import ModelRunner, Traits
+from promptcache.pipeline import Clock, Prefilled
+from promptcache.reply import Reply, Stage
+from promptcache.text.stream import TextStream
+
+
+class Stream(Iterator[str]):
+    """The pieces of an answer's text, in order.
+
+    The first token has been chosen when the stream is made, so errors in the prompt are raised
+    there. `reply` is the finished Reply, or what there is so far. A stream that is closed, or that
+    its reader leaves, stops the generation and gives its memory back.
+    """
+
+    def __init__(
+        self,
+        prefilled: Prefilled,
+        clock: Clock,
+        text: TextStream,
+        runner: ModelRunner,
+        traits: Traits,
+        options: dict[str, Any],
+        *,
+        seed: int | None,
+        model: str,
+        policy: str,
+    ) -> None:
+        self._layout = prefilled.layout
+        self._trace = prefilled.trace
+        self._usage = prefilled.usage
+        self._text = text
+        self._ids: list[int] = []
+        self._eos = False
+        self._named = model, policy
+        self._ends = _end_tokens(runner, options)
+        self._tokens: Iterator[int] | None = decode(
+            runner, traits, prefilled.arena, prefilled.layout.ids, prefilled.logits, options, seed
+        )
+        self._pending = self._next_text()
+        clock.lap(Stage.SAMPLE)
+        self._ttft = clock.total
+        self._timings = MappingProxyType(dict(clock.stages))
+
+    def __next__(self) -> str:
+        while self._pending == "":
+            self._pending = self._next_text()
+        if self._pending is None:
+            raise StopIteration
+        piece, self._pending = self._pending, ""
+        return piece
+
+    def close(self) -> None:
+        """Stop generating and let go of the attention states."""
+        tokens, self._tokens = self._tokens, None
+        if tokens is not None:
+            tokens.close()  # type: ignore[attr-defined]
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer has come to its end."""
+        return self._tokens is None
+
+    @property
+    def reply(self) -> Reply:
+        """The answer so far, whole once the stream has ended."""
+        reason: FinishReason = "stop" if self._eos or self._text.met_stop else "length"
+        return Reply(
+            text=self._text.text,
+            usage=replace(self._usage, output_tokens=len(self._ids)),
+            trace=self._trace,
+            ttft=self._ttft,
+            timings=self._timings,
+            finish_reason=reason,
+            token_ids=tuple(self._ids),
+            model=self._named[0],
+            policy=self._named[1],
+        )
+
+    def _next_text(self) -> str | None:
+        """The text that the next token makes certain; None when there is no more."""
+        if self._tokens is None:
+            return None
+        token = next(self._tokens, None)
+        if token is None:
+            self._tokens = None
+            return self._text.finish() or None
+        self._ids.append(token)
+        self._eos = token in self._ends
+        piece = "" if self._eos else self._text.push(token)
+        if self._text.met_stop:
+            self.close()
+        return piece
+
+
+def _end_tokens(runner: ModelRunner, options: dict[str, Any]) -> frozenset[int]:
+    given = options.get("eos_token_id", runner.model.generation_config.eos_token_id)
+    if given is None:
+        return frozenset()
+    return frozenset(given if isinstance(given, Sequence) else (given,))

@@ -1,0 +1,79 @@
+"""The oracle: what a prompt's logits must be, from plain transformers and its own cache alone.
+
+Slow and simple. Each module is run by the plain model after its context, shifted as a whole to
+where the prompt has it, so that the model itself gives the moved keys; everything that is computed
+is then run piece by piece, in order, on what stands before it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+from promptcache.layout import Layout, ModuleRun, Piece
+
+SHIFT = 16
+"""Added to every position, which changes no logits: a module that moves towards the beginning
+would have its context at negative ones."""
+
+
+@torch.no_grad()
+def plain_logits(model: PreTrainedModel, ids: Sequence[int]) -> Tensor:
+    """Full prefill: logits `[vocabulary]` of the last token."""
+    return model(input_ids=torch.tensor([list(ids)])).logits[0, -1]
+
+
+@torch.no_grad()
+def modular_logits(
+    model: PreTrainedModel, layout: Layout, reused: Collection[Piece]
+) -> Tensor:
+    """Logits `[vocabulary]` of the last token when `reused` pieces stand as their modules are."""
+    cache = DynamicCache()
+    logits = None
+    last = len(layout.ids) - 1
+    for piece in layout.pieces:
+        keep = len(piece.ids) if piece in reused else 0
+        if keep and piece.stop > last:
+            keep -= 1
+        if keep:
+            assert piece.run is not None
+            distance = piece.start - len(piece.run.context.ids) - piece.offset
+            _append(cache, _module(model, piece.run, distance), piece.offset, piece.offset + keep)
+        if piece.ids[keep:]:
+            logits = _run(model, piece.ids[keep:], piece.start + keep, cache)
+    assert logits is not None
+    return logits[0, -1]
+
+
+def _module(model: PreTrainedModel, run: ModuleRun, distance: int) -> list[tuple[Tensor, Tensor]]:
+    cache = DynamicCache()
+    ids = (*run.context.ids, *run.ids)
+    _run(model, ids, distance if _takes_positions(model) else 0, cache)
+    before = len(run.context.ids)
+    return [(layer.keys[:, :, before:], layer.values[:, :, before:]) for layer in cache.layers]
+
+
+def _append(
+    cache: DynamicCache, states: Sequence[tuple[Tensor, Tensor]], start: int, stop: int
+) -> None:
+    for layer, (keys, values) in enumerate(states):
+        cache.update(keys[:, :, start:stop], values[:, :, start:stop], layer)
+
+
+def _run(model: PreTrainedModel, ids: Sequence[int], start: int, cache: DynamicCache) -> Tensor:
+    arguments = {}
+    if _takes_positions(model):
+        first = start + SHIFT
+        arguments["position_ids"] = torch.arange(first, first + len(ids))[None]
+    return model(
+        input_ids=torch.tensor([list(ids)]), past_key_values=cache, use_cache=True, **arguments
+    ).logits
+
+
+def _takes_positions(model: PreTrainedModel) -> bool:
+    return "position_ids" in inspect.signature(model.forward).parameters
