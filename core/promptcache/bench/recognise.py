@@ -17,6 +17,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ SHARED_CHARS = 300
 PROMPT_CHARS = 8_000
 SIZES = (100, 1_000, 10_000, 100_000)
 
-_SYLLABLES = "ba be bi bo bu da de di do du ka ke ki ko ku la le li lo lu ma me mi mo mu".split()
+_WORDS = ["".join(word) for word in product("bdklmnrst", "aeiou", "bdklmnrst", "aeiou")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +110,7 @@ def measure(
 
 
 def _prose(chars: int, rng: random.Random) -> str:
-    words = ("".join(rng.choices(_SYLLABLES, k=rng.randint(1, 4))) for _ in range(chars))
-    return " ".join(words)[:chars]
+    return " ".join(rng.choices(_WORDS, k=chars // 4))[:chars]
 
 
 def _prompt(registered: list[str], strangers: list[str], rng: random.Random) -> str:

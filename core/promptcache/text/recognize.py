@@ -44,6 +44,7 @@ class Recognizer:
     def __init__(self) -> None:
         self._trie = Trie()
         self._texts: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -65,9 +66,8 @@ class Recognizer:
                 raise OptionError(f"the name {name!r} stands for another text: remove that first")
             if len(text.strip()) < GRAM:
                 return None
-            known = self._trie.names(text)
-            if known and self._texts[known[0]] == text:
-                return known[0]
+            if (known := self._names.setdefault(text, name)) != name or name in self._texts:
+                return known
             self._texts[name] = text
             self._trie.add(text, name, first=True)
             if (stripped := text.strip()) != text:
@@ -80,6 +80,7 @@ class Recognizer:
             text = self._texts.pop(name, None)
             if text is None:
                 return False
+            del self._names[text]
             for form in {text, text.strip()}:
                 self._trie.remove(form, name)
             return True

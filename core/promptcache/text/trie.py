@@ -11,7 +11,6 @@ in its hands stays valid. Writers are one at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from threading import Lock
 
 GRAM = 16
@@ -42,9 +41,8 @@ class Trie:
         with self._lock:
             siblings, key, depth = self._roots, text[:GRAM], GRAM
             while (node := siblings.get(key)) is not None:
-                shared = _shared(node.text, text, depth, node.depth)
-                if shared < node.depth:
-                    node = _split(siblings, key, node, shared)
+                if not text.startswith(node.text[depth : node.depth], depth):
+                    node = _split(siblings, key, node, _shared(node.text, text, depth, node.depth))
                 depth = node.depth
                 if depth == len(text):
                     node.names = (name, *node.names) if first else (*node.names, name)
@@ -70,13 +68,6 @@ class Trie:
                 elif children and node.text == text:  # let the forgotten text go
                     node.text = next(iter(children.values())).text
 
-    def names(self, text: str) -> tuple[str, ...]:
-        """The names that `text` bears, in order."""
-        path = self._path(text)
-        if not path or path[-1][2].depth != len(text):
-            return ()
-        return path[-1][2].names
-
     def longest(self, text: str, start: int) -> tuple[int, str] | None:
         """The end and the first name of the longest kept text that begins at `text[start]`."""
         node = self._roots.get(text[start : start + GRAM])
@@ -91,12 +82,10 @@ class Trie:
             node = node.children.get(text[start + depth])
         return found
 
-    def begins(self, text: str) -> Iterator[int]:
+    def begins(self, text: str) -> list[int]:
         """The places in `text` where some kept text may begin, in order."""
         roots = self._roots
-        for at in range(len(text) - GRAM + 1):
-            if text[at : at + GRAM] in roots:
-                yield at
+        return [at for at in range(len(text) - GRAM + 1) if text[at : at + GRAM] in roots]
 
     def _path(self, text: str) -> list[tuple[dict[str, _Node], str, _Node]]:
         """The nodes whose texts are beginnings of `text`, each with where it hangs."""
@@ -124,12 +113,10 @@ def _split(siblings: dict[str, _Node], key: str, node: _Node, depth: int) -> _No
 def _shared(left: str, right: str, start: int, stop: int) -> int:
     """How far both agree, at most to `stop`, given that they agree up to `start`."""
     stop = min(stop, len(right))
-    if left[start:stop] == right[start:stop]:
-        return stop
-    while stop - start > 1:
-        middle = (start + stop) // 2
+    while start < stop:
+        middle = (start + stop + 1) // 2
         if left[start:middle] == right[start:middle]:
             start = middle
         else:
-            stop = middle
+            stop = middle - 1
     return start
