@@ -146,10 +146,9 @@ class _Builder:
     def _union(self, element: Element) -> Union | None:
         for child in element.children:
             if isinstance(child, Chars) and child.text.strip(BLANK):
-                raise syntax_error(
-                    f"a union holds modules only, not the text {child.text.strip(BLANK)[:40]!r}",
-                    child.place,
-                )
+                stray = child.text.strip(BLANK)[:40]
+                message = f"a union holds modules only, not the text {stray!r}"
+                self._problems.add(syntax_error(message, child.place))
         members = tuple(
             node for child in element.elements if (node := self._node(child)) is not None
         )
