@@ -143,7 +143,7 @@ def lay_out(
             if segment.kind is not Kind.ARGUMENT:
                 piece = replace(piece, run=run, offset=offsets[owner])
             offsets[owner] += _run_length(segment, row)
-        if piece.ids or piece.text:
+        if piece.ids or piece.text or piece.note:
             pieces.append(piece)
             prompt.extend(row)
     whole = tuple(prompt)

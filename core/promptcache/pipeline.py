@@ -180,7 +180,7 @@ class Pipeline:
                 f"nothing is reused: beyond {movement.limit} tokens the model's "
                 f"{movement.limited_by} changes every earlier key",
             )
-        notes = (f"{p.text!r}: {p.note}" for p in layout.pieces if p.kind is Kind.ARGUMENT and p.note)
+        notes = (p.note for p in layout.pieces if p.kind is Kind.ARGUMENT and p.note)
         return policy.reused(layout), tuple(notes)
 
 

@@ -5,6 +5,8 @@ Refuses by name what promptcache was not tried with. `pocket` is the model that 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +42,41 @@ def load(
     `kwargs` go to transformers' `from_pretrained`. Raises ModelError when they cannot be loaded
     and UnsupportedModelError for what promptcache refuses.
     """
-    source = _source(name)
-    chosen = _dtype(dtype)
-    try:
+    source, chosen = _source(name), _dtype(dtype)
+    with _explained(name):
         config = AutoConfig.from_pretrained(source, revision=revision)
         refuse_unsupported_config(config, str(name))
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(
             source, revision=revision, dtype=chosen, **kwargs
         )
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"cannot load a model from {str(name)!r}: {first} Expected 'pocket', a folder that "
-            "save_pretrained wrote (config.json, model.safetensors, tokenizer.json), or the name "
-            "of a causal language model on the Hugging Face hub."
-        ) from error
     if device is not None:
         model = model.to(_device(device))
     return model.eval(), tokenizer
+
+
+def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer alone. Raises ModelError when it cannot be loaded."""
+    source = _source(name)
+    with _explained(name):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, revision=revision
+        )
+    return tokenizer
+
+
+@contextmanager
+def _explained(name: str | Path) -> Iterator[None]:
+    """Turn what transformers raises for a model it cannot load into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"cannot load a model from {str(name)!r}: {lines[0]} Expected 'pocket', a folder that "
+            "save_pretrained wrote (config.json, model.safetensors, tokenizer.json), or the name "
+            "of a causal language model on the Hugging Face hub."
+        ) from error
 
 
 def check_model(model: object, tokenizer: object) -> None:

@@ -23,6 +23,7 @@ from promptcache.rotate import Movement, Rotation, moved
 
 TOKENS = 24
 DISTANCES = (7, 40, 200)
+WINDOWS = ("max_position_embeddings", "max_seq_len", "n_positions")
 CHANGES_WITH_LENGTH = ("dynamic", "longrope")
 
 
@@ -42,12 +43,21 @@ def probe(runner: ModelRunner) -> Traits:
 
 
 def window_of(config: Any) -> int | None:
-    """The tokens that a model's window holds, answer included; None where it says no limit."""
+    """The tokens that a model's window holds, answer included; None where it says no limit.
+
+    Dynamic rotary scaling stretches the window that the config names by its factor.
+    """
+    window = _named_window(config)
+    described = config.get_text_config().to_dict()
+    if window and "dynamic" in _values_of("rope_type", described):
+        return int(window * max(_values_of("factor", described), default=1.0))
+    return window
+
+
+def _named_window(config: Any) -> int | None:
     text = config.get_text_config()
-    for name in ("max_position_embeddings", "max_seq_len", "n_positions"):
-        if isinstance(getattr(text, name, None), int):
-            return int(getattr(text, name))
-    return None
+    named = (getattr(text, name, None) for name in WINDOWS)
+    return next((value for value in named if isinstance(value, int)), None)
 
 
 def _probe_ids(model: PreTrainedModel) -> Tensor:
@@ -118,7 +128,7 @@ def _movement(runner: ModelRunner, ids: Tensor) -> Movement:
     changing = [kind for kind in CHANGES_WITH_LENGTH if kind in kinds]
     limit = _original_window(runner.model.config) if changing else None
     limited_by = f"{changing[0]} rotary scaling" if changing else None
-    window = min(limit or 1 << 30, _window(runner.model.config))
+    window = min(limit or 1 << 30, window_of(runner.model.config) or 1 << 30)
     distances = [d for d in DISTANCES if d + TOKENS <= window] or [max(1, window - TOKENS)]
     rotations, problem = _rotations(runner, ids, distances)
     return Movement(rotations, problem, limit, limited_by)
@@ -224,11 +234,7 @@ def _values_of(name: str, value: Any) -> Iterator[Any]:
 def _original_window(config: Any) -> int:
     window = getattr(config.get_text_config(), "original_max_position_embeddings", None)
     named = _values_of("original_max_position_embeddings", config.to_dict())
-    return min([int(w) for w in (window, *named) if w] or [_window(config)])
-
-
-def _window(config: Any) -> int:
-    return window_of(config) or 1 << 30
+    return min([int(w) for w in (window, *named) if w] or [_named_window(config) or 1 << 30])
 
 
 def _relative(got: Tensor, expected: Tensor) -> float:

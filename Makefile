@@ -1,0 +1,45 @@
+# make demo and make test need only git, make and Python 3.11 or newer; they set up .venv themselves.
+
+PYTHON ?= $(firstword $(foreach name,python3.13 python3.12 python3.11 python3,$(shell $(name) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" 2>/dev/null && command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test check format stress bench-recognise pocket clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "promptcache needs Python 3.11, 3.12 or 3.13"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)  ## cached RAG answers through a LangChain chain, with the embedded model
+	$(BIN)/promptcache demo
+
+test: $(READY)  ## every test but the long ones
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)  ## write formatting and the fixes that ruff is sure of
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stress: $(READY)  ## the property tests, with thousands of random histories
+	$(BIN)/python -m pytest -m stress --override-ini=addopts="--strict-markers --import-mode=importlib"
+
+bench-recognise: $(READY)  ## how long it takes to find registered documents in a prompt
+	$(BIN)/python -m promptcache.bench.recognise
+
+pocket: $(READY)  ## make the embedded model from nothing: tokenizer, training, evaluation
+	$(BIN)/python -m promptcache.pocket
+
+clean:  ## remove what was made here, .venv included
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

@@ -1,0 +1,90 @@
+"""The command line: `promptcache lint | demo | probe`. Each command is a few lines over the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from promptcache.errors import MissingExtraError, PromptCacheError
+
+app = typer.Typer(
+    help="Reuse the attention states of documents, in any order.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; an error that a user caused ends in one sentence and status 1."""
+    try:
+        app()
+    except PromptCacheError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(help="PML files: schemas or prompts.")],
+    model: Annotated[
+        str | None, typer.Option(help="Count tokens with this model's tokenizer.")
+    ] = None,
+) -> None:
+    """Show the tree of each PML file with its sizes, or every error with its place."""
+    from promptcache.pml.lint import run
+
+    raise typer.Exit(run(files, Console(), count=_counter(model)))
+
+
+@app.command()
+def probe(
+    model: Annotated[str, typer.Argument(help='"pocket", a folder, or a hub name.')],
+) -> None:
+    """Say what promptcache finds out about a model when it loads it: what it can reuse, and how."""
+    from promptcache.engine import PromptCache
+    from promptcache.reuse import Exact
+
+    cache = PromptCache.from_pretrained(model, reuse=Exact())
+    traits = cache.traits
+    console = Console(highlight=False)
+    console.print(f"model      {cache.name}, window {cache.window} tokens", markup=False)
+    console.print(f"attention  {traits.attention or 'its own'}", markup=False)
+    console.print(f"keys       {traits.movement}", markup=False)
+    console.print(f"states     {traits.token_bytes:,} bytes per token", markup=False)
+    if traits.movement.limit:
+        movement = traits.movement
+        console.print(f"limit      {movement.limit} tokens: {movement.limited_by}", markup=False)
+
+
+@app.command()
+def demo(
+    docs: Annotated[
+        Path | None, typer.Option(help="A folder of your own .md or .txt files.")
+    ] = None,
+    model: Annotated[str, typer.Option(help='"pocket", a folder, or a hub name.')] = "pocket",
+    question: Annotated[
+        list[str] | None, typer.Option(help="Ask this; may be given several times.")
+    ] = None,
+) -> None:
+    """Ask questions over documents through a LangChain chain: in full, cold, warm and shuffled."""
+    try:
+        from langchain_promptcache.demo import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in {"langchain_core", "langchain_classic"}:
+            raise
+        raise MissingExtraError("the demo", "demo") from error
+    raise typer.Exit(run(docs, model, Console(), questions=question or ()))
+
+
+def _counter(model: str | None):  # type: ignore[no-untyped-def]
+    if model is None:
+        return None
+    from promptcache.model.load import load_tokenizer
+    from promptcache.text.tokenize import SegmentTokenizer
+
+    return SegmentTokenizer(load_tokenizer(model)).count

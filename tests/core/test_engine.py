@@ -1,0 +1,256 @@
+"""What a user sees of the engine: streams, stop strings, seeds, contexts, threads, accounting."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import torch
+from support.words import byte_tokenizer
+from support.zoo import model
+
+from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache
+from promptcache.errors import OutOfMemoryError
+from promptcache.model import encode as encoding
+from promptcache.model.runner import ModelRunner
+
+DOCUMENTS = [f"Document {i} is about {word}, and no more." for i, word in enumerate("abcdef")]
+SYSTEM = "Answer from the documents.\n\n"
+
+
+def messages(*order: int, system: str = SYSTEM, question: str = "Well?") -> list[dict[str, str]]:
+    text = system + "\n\n".join(DOCUMENTS[i] for i in order)
+    return [{"role": "system", "content": text}, {"role": "user", "content": question}]
+
+
+@pytest.fixture
+def engine() -> PromptCache:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.cache_documents(DOCUMENTS, progress=False)
+    return cache
+
+
+def test_a_first_prompt_encodes_and_a_shuffled_second_reuses_everything(
+    engine: PromptCache,
+) -> None:
+    first = engine.generate_messages(messages(0, 1, 2), max_new_tokens=2)
+    second = engine.generate_messages(messages(2, 0, 1), max_new_tokens=2)
+    assert first.usage.encoded > 0
+    assert second.usage.encoded == 0
+    documents = sum(engine.count_tokens(DOCUMENTS[i]) for i in range(3))
+    assert second.usage.approximate + second.usage.exact >= documents
+
+
+def test_usage_adds_up_to_the_prompt_and_to_the_trace(engine: PromptCache) -> None:
+    for policy in (Modular(), Exact(), NoReuse()):
+        reply = engine.generate_messages(messages(3, 1), max_new_tokens=3, reuse=policy)
+        assert sum(span.tokens for span in reply.trace) == reply.usage.input_tokens
+        assert reply.usage.output_tokens == len(reply.token_ids)
+        assert reply.ttft >= sum(reply.timings.values()) * 0.99
+
+
+def test_streamed_pieces_join_to_the_whole_reply(engine: PromptCache) -> None:
+    whole = engine.generate_messages(messages(0, 1), max_new_tokens=20)
+    with engine.stream_messages(messages(0, 1), max_new_tokens=20) as stream:
+        assert "".join(stream) == whole.text
+        assert stream.reply.token_ids == whole.token_ids
+
+
+def test_a_closed_stream_stops_and_gives_its_memory_back(engine: PromptCache) -> None:
+    stream = engine.stream_messages(messages(0, 1), max_new_tokens=200)
+    next(stream)
+    stream.close()
+    assert stream.finished
+    assert list(stream) == [] or stream.reply.usage.output_tokens < 200
+    assert len(stream.reply.token_ids) < 200
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(engine: PromptCache) -> None:
+    options = {"max_new_tokens": 60, "min_new_tokens": 60}
+    whole = engine.generate_text("Begin: ", **options)
+    stop = whole.text[-3:]
+    assert stop
+    cut = engine.generate_text("Begin: ", stop=stop, **options)
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.finish_reason == "stop"
+    assert "".join(engine.stream_text("Begin: ", stop=[stop], **options)) == cut.text
+
+
+def test_a_seed_makes_sampling_repeatable_and_leaves_the_global_generator_alone(
+    engine: PromptCache,
+) -> None:
+    state = torch.get_rng_state()
+    options = {"do_sample": True, "temperature": 1.0, "max_new_tokens": 12}
+    a, b, c = (engine.generate_text("Roll: ", seed=seed, **options) for seed in (1, 1, 2))
+    assert a.token_ids == b.token_ids != c.token_ids
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_answers_of_many_threads_equal_those_one_after_another(engine: PromptCache) -> None:
+    orders = [(i % 6, (i + 2) % 6, (i + 3) % 6) for i in range(24)]
+
+    def ask(order: tuple[int, ...]) -> tuple[int, ...]:
+        return engine.generate_messages(messages(*order), max_new_tokens=6).token_ids
+
+    expected = [ask(order) for order in orders]
+    engine.store.evict()
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, orders)) == expected
+
+
+def test_two_requests_for_one_missing_module_encode_it_once(
+    engine: PromptCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    plain = ModelRunner.forward
+
+    def counting(self: ModelRunner, ids: torch.Tensor, *args: object, **kwargs: object) -> object:
+        if ids.shape[1] > 20:
+            encoded.append(ids.shape[0])
+        return plain(self, ids, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ModelRunner, "forward", counting)
+    barrier = Barrier(4)
+
+    def ask(_: int) -> int:
+        barrier.wait()
+        return engine.generate_messages(messages(4), max_new_tokens=1).usage.input_tokens
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
+    assert sum(encoded) == 2  # the preamble and the document
+
+
+def test_documents_encoded_together_equal_those_encoded_alone() -> None:
+    for family in ("llama", "mistral_windowed", "bloom", "falcon_alibi", "gpt_oss"):
+        cache = PromptCache(model(family), byte_tokenizer())
+        rows = [list(range(10, 10 + n)) for n in (3, 40, 17, 1, 28)]
+        base = encoding.encode(cache._runner, cache.traits, [[1, 4, 50, 51]])[0]
+        together = encoding.encode(cache._runner, cache.traits, rows, base)
+        for row, kv in zip(rows, together, strict=True):
+            alone = encoding.encode(cache._runner, cache.traits, [row], base)[0]
+            for (k, v), (k1, v1) in zip(kv.layers(), alone.layers(), strict=True):
+                assert torch.allclose(k, k1, atol=1e-4)
+                assert torch.allclose(v, v1, atol=1e-4)
+
+
+def test_a_module_larger_than_the_budget_is_used_and_not_kept() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer(), store=MemoryStore(1000))
+    cache.cache_documents(DOCUMENTS, progress=False)
+    reply = cache.generate_messages(messages(0, 1), max_new_tokens=2)
+    assert reply.usage.encoded > 0
+    assert any(span.note and "too large to keep" in span.note for span in reply.trace)
+    assert cache.store.nbytes <= 1000
+
+
+def test_a_schemas_preamble_is_the_context_of_recognised_prompts() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema(
+        f'<schema name="rag"><system xml:space="preserve">{SYSTEM}'
+        '<collection name="context"/></system></schema>'
+    )
+    done = cache.cache_documents(DOCUMENTS, schema="rag", progress=False)
+    assert done.added == done.encoded == len(DOCUMENTS)
+    reply = cache.generate_messages(messages(5, 2), max_new_tokens=2)
+    assert reply.usage.encoded == 0
+    assert cache.cache_documents(DOCUMENTS, schema="rag", progress=False).encoded == 0
+
+
+def test_pinned_documents_survive_eviction() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema('<schema name="rag"><system>S<collection name="context"/></system></schema>')
+    cache.cache_documents(DOCUMENTS[:2], schema="rag", progress=False, pin=True)
+    cache.cache_documents(DOCUMENTS[2:4], schema="rag", progress=False)
+    cache.store.evict()
+    assert len(cache.store.keys()) == 2
+
+
+def test_prompts_that_begin_with_the_question_learn_their_common_context_once(
+    engine: PromptCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="promptcache"):
+        for number in range(4):
+            system = f"You answer questions from documents.\nQuestion: number {number}?\n\n"
+            reply = engine.generate_messages(messages(0, 1, system=system), max_new_tokens=1)
+    assert reply.usage.encoded == 0
+    assert sum("encoded after the part that they share" in r.message for r in caplog.records) == 1
+
+
+def test_without_learning_every_new_beginning_is_a_context_of_its_own() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer(), learn_contexts=False)
+    cache.cache_documents(DOCUMENTS, progress=False)
+    for number in range(3):
+        system = f"You answer questions from documents.\nQuestion: number {number}?\n\n"
+        reply = cache.generate_messages(messages(0, 1, system=system), max_new_tokens=1)
+        assert reply.usage.encoded > 0
+
+
+def test_bare_modules_are_shared_between_preambles() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer(), bare=True)
+    cache.cache_documents(DOCUMENTS, progress=False)
+    cache.generate_messages(messages(0, 1), max_new_tokens=1)
+    reply = cache.generate_messages(messages(1, 0, system="Quite another one. "), max_new_tokens=1)
+    documents = sum(engine_tokens for engine_tokens in map(cache.count_tokens, DOCUMENTS[:2]))
+    assert reply.usage.approximate == documents
+
+
+def test_namespaces_do_not_find_each_others_modules() -> None:
+    store = MemoryStore(10**8)
+    for namespace in ("a", "b"):
+        cache = PromptCache(model("llama"), byte_tokenizer(), store=store, namespace=namespace)
+        cache.cache_documents(DOCUMENTS, progress=False)
+        assert cache.generate_messages(messages(0), max_new_tokens=1).usage.encoded > 0
+
+
+def test_a_document_twice_in_a_prompt_is_reused_once_and_computed_once(
+    engine: PromptCache,
+) -> None:
+    reply = engine.generate_messages(messages(0, 1, 0), max_new_tokens=1)
+    notes = [span.note for span in reply.trace if span.text == DOCUMENTS[0]]
+    assert len(notes) == 2
+    assert "stands earlier" in str(notes[1])
+
+
+def test_blocks_with_cache_control_are_modules(engine: PromptCache) -> None:
+    block = {"type": "text", "text": "A block that a user marked.", "cache_control": {"type": "e"}}
+    ask = [{"role": "user", "content": [block, {"type": "text", "text": " So?"}]}]
+    assert engine.generate_messages(ask, max_new_tokens=1).usage.encoded > 0
+    assert engine.generate_messages(ask, max_new_tokens=1).usage.encoded == 0
+
+
+def test_forgotten_documents_are_no_longer_recognised(engine: PromptCache) -> None:
+    assert engine.forget_documents(DOCUMENTS[:1]) == 1
+    reply = engine.generate_messages(messages(0), max_new_tokens=1)
+    assert all(span.text != DOCUMENTS[0] for span in reply.trace)
+
+
+def test_a_folder_that_save_pretrained_wrote_loads_and_shares_its_keys(tmp_path: Path) -> None:
+    model("llama").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    loaded = PromptCache.from_pretrained(tmp_path, store=MemoryStore(10**8))
+    own = PromptCache(model("llama"), byte_tokenizer(), store=loaded.store)
+    for cache in (loaded, own):
+        cache.cache_documents(DOCUMENTS, progress=False)
+    loaded.generate_messages(messages(0), max_new_tokens=1)
+    assert own.generate_messages(messages(0), max_new_tokens=1).usage.encoded == 0
+
+
+def test_out_of_memory_evicts_tries_again_and_then_says_how_much_was_needed(
+    engine: PromptCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.generate_messages(messages(0, 1), max_new_tokens=1)
+    tries = []
+
+    def failing(*_: object, **__: object) -> None:
+        tries.append(engine.store.nbytes)
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr("promptcache.pipeline.prefill", failing)
+    with pytest.raises(OutOfMemoryError, match="bytes of attention states"):
+        engine.generate_messages(messages(0, 1), max_new_tokens=1)
+    assert len(tries) == 2
+    monkeypatch.undo()
+    assert engine.generate_messages(messages(0, 1), max_new_tokens=1).text is not None

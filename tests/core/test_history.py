@@ -1,0 +1,115 @@
+"""Whatever was asked before, from whatever was kept or evicted: the same logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from support.reference import modular_logits, plain_logits
+from support.words import byte_tokenizer
+from support.zoo import model
+
+from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache
+from promptcache.pipeline import Clock
+from promptcache.reuse import ReusePolicy
+
+DOCUMENTS = [f"Document {i}: {'abcdefg'[i] * (3 * i + 4)} is the answer." for i in range(7)]
+FAMILIES = ["llama", "mistral_windowed", "gemma3", "cohere", "bloom", "mpt", "smollm3"]
+BUDGET = 60_000
+"""Bytes: a few modules of these models, so that most requests evict some."""
+PREAMBLES = ["You answer from documents.\n\n", "Be brief. Documents:\n"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A chat prompt over some documents, in some order."""
+
+    documents: tuple[int, ...]
+    preamble: int
+    policy: ReusePolicy
+    question: str = field(default="Which?")
+
+    def messages(self) -> list[dict[str, str]]:
+        text = PREAMBLES[self.preamble] + "\n\n".join(DOCUMENTS[i] for i in self.documents)
+        return [{"role": "system", "content": text}, {"role": "user", "content": self.question}]
+
+
+@dataclass(frozen=True)
+class Evict:
+    """Everything goes."""
+
+
+@dataclass(frozen=True)
+class Forget:
+    """One module's states go, in the store alone."""
+
+    place: int
+
+
+REQUESTS = st.builds(
+    Request,
+    st.lists(st.integers(0, 6), max_size=5, unique=True).map(tuple),
+    st.integers(0, 1),
+    st.sampled_from([Modular(), Exact(), NoReuse()]),
+    st.sampled_from(["Which?", "Who said <|user|> so?", "Why " * 9]),
+)
+EVENTS = st.lists(
+    st.one_of(REQUESTS, REQUESTS, REQUESTS, st.just(Evict()), st.builds(Forget, st.integers(0, 9))),
+    min_size=1,
+    max_size=8,
+)
+
+
+def engine_for(family: str) -> PromptCache:
+    cache = PromptCache(model(family), byte_tokenizer(), store=MemoryStore(BUDGET))
+    cache.cache_documents(DOCUMENTS, progress=False)
+    return cache
+
+
+def check(cache: PromptCache, request: Request) -> None:
+    segments = cache._prompts.from_messages(request.messages(), cache._shelf.recognise)
+    got = cache._pipeline.run(segments, request.policy, Clock(), room=1)
+    if isinstance(request.policy, Modular):
+        expected = modular_logits(cache.model, got.layout, got.layout.reusable)
+        assert got.usage.input_tokens == len(got.layout.ids)
+    else:
+        expected = plain_logits(cache.model, got.layout.ids)
+    assert torch.allclose(got.logits[0], expected, atol=1e-4), request
+
+
+def run_history(family: str, events: list[Request | Evict | Forget]) -> None:
+    cache = engine_for(family)
+    for event in events:
+        if isinstance(event, Evict):
+            cache.store.evict()
+        elif isinstance(event, Forget):
+            keys = cache.store.keys()
+            if keys:
+                cache.store.delete(keys[event.place % len(keys)])
+        else:
+            check(cache, event)
+        cache.store.check_integrity()
+
+
+QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=QUIET,
+          phases=[Phase.explicit, Phase.reuse, Phase.generate], derandomize=True)  # fmt: skip
+@given(family=st.sampled_from(FAMILIES), events=EVENTS)
+def test_logits_never_depend_on_what_was_asked_or_evicted_before(
+    family: str, events: list[Request | Evict | Forget]
+) -> None:
+    run_history(family, events)
+
+
+@pytest.mark.stress
+@settings(max_examples=10_000, deadline=None, suppress_health_check=QUIET)
+@given(family=st.sampled_from(FAMILIES), events=EVENTS)
+def test_logits_never_depend_on_the_history_in_ten_thousand_of_them(
+    family: str, events: list[Request | Evict | Forget]
+) -> None:
+    run_history(family, events)
