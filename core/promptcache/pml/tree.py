@@ -202,17 +202,15 @@ def _check_kind(node: Node, where: str, kinds: tuple[type[Node], ...]) -> None:
     if not isinstance(node, Node):
         raise syntax_error(f"{where} holds {node!r:.80}, which is not a PML node")
     if isinstance(node, Param):
-        what, home = f"the param {node.name!r}", "a module"
+        what, belongs = f"the param {node.name!r}", "it belongs in a module"
     elif isinstance(node, Collection):
-        what, home = f"the collection {node.name!r}", "the schema or a role element of it"
+        what = f"the collection {node.name!r}"
+        belongs = "it belongs in the schema or a role element of it"
     else:
-        what, home = ("text" if isinstance(node, Text) else f"<{_tag(node)}>"), ""
-    belongs = f": it belongs in {home}" if home else ": it holds modules only"
-    raise syntax_error(f"{what} cannot stand in {where}{belongs}", node.place)
-
-
-def _tag(node: Node) -> str:
-    return node.role if isinstance(node, Role) else type(node).__name__.lower()
+        tag = node.role if isinstance(node, Role) else type(node).__name__.lower()
+        what = "text" if isinstance(node, Text) else f"<{tag}>"
+        belongs = "it holds modules only"
+    raise syntax_error(f"{what} cannot stand in {where}: {belongs}", node.place)
 
 
 def _check_unique(children: tuple[Node, ...], where: str) -> None:
