@@ -94,7 +94,7 @@ class ChatTemplate:
             raise PromptError("a prompt needs at least one message")
         _check_roles(messages)
         if messages[0].role is None:
-            return tuple(s for message in messages for s in message.segments if s.text)
+            return tuple(s for message in messages for s in message.segments if s.text or s.hole)
         messages = merge_roles(messages)
         said = _as_json(tools)
         if said and not self.takes_tools:

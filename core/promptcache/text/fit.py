@@ -142,8 +142,8 @@ class _Placed:
             self._segments.append(Segment(text, note=LOST))
 
     def finished(self) -> tuple[Segment, ...]:
-        whole = [self._unbroken(segment) for segment in self._segments if segment.text]
-        return tuple(_with_control_placed(whole))
+        whole = map(self._unbroken, self._segments)
+        return tuple(_with_control_placed([s for s in whole if s.text or s.hole]))
 
     def _add_text(self, text: str, segments: Sequence[Segment], note: str) -> None:
         preamble = bool(segments) and all(segment.preamble for segment in segments)

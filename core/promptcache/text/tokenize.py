@@ -96,12 +96,13 @@ class SegmentTokenizer:
         return list(chosen.encode(text, add_special_tokens=False).ids)
 
     def tokenize(self, segments: Sequence[Segment]) -> list[Tokens]:
-        """Each segment with its ids, in order; segments without text are left out.
+        """Each segment with its ids, in order; segments without text are left out,
+        but not an argument left empty, whose parameter must close.
 
         When no segment is CONTROL, no template was used, and the tokenizer's own BOS comes first
         as a CONTROL segment of the preamble.
         """
-        kept = [segment for segment in segments if segment.text]
+        kept = [segment for segment in segments if segment.text or segment.hole]
         tokens = [self._tokens(segment, opens=i == 0) for i, segment in enumerate(kept)]
         if self.bos_ids and not any(s.kind is Kind.CONTROL for s in segments):
             bos = Segment(self.decode(self.bos_ids), Kind.CONTROL, preamble=True)

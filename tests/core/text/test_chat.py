@@ -1,102 +1,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from core.text.rendering import TOKENIZER, chat, module, own_rendering
 from core.text.short_templates import ADVERSE, CHATML, LLAMA_3, QWEN_3, REAL
-from core.text.tiny_tokenizers import make
+from core.text.tiny_tokenizers import KINDS, make
 from promptcache.errors import PromptError, TemplateError
 from promptcache.segments import Hole, Kind, Message, Segment, joined, text_message
 from promptcache.text import fit
 from promptcache.text.chat import ChatTemplate, merge_roles
-
-TOKENIZER = make("byte-level BPE")
-MARKS = ["<s>", "</s>", "<|im_end|>\n<|im_start|>", "</think>", "[/INST]", "<|eot|>", "|", '"']
-texts = st.lists(st.sampled_from([*MARKS, "cat", " ", "\n", "7", "é", "dog "]), max_size=5).map(
-    "".join
-)
-
-
-DEPEND_ON_CONTENT = {"by content", "integers only", "length"}
-
-
-def module(name: str, text: str) -> Segment:
-    return Segment(text, Kind.MODULE, module=name)
-
-
-def chat(template: str, **kwargs: Any) -> ChatTemplate:
-    return ChatTemplate(TOKENIZER, kwargs, chat_template=template, now=datetime(2026, 3, 4))
-
-
-def own_rendering(template: str, messages: list[Message], **kwargs: Any) -> str:
-    plain = [{"role": m.role, "content": m.text} for m in merge_roles(messages)]
-    kwargs = {"date_string": "04 Mar 2026", "add_generation_prompt": True} | kwargs
-    return str(
-        TOKENIZER.apply_chat_template(plain, chat_template=template, tokenize=False, **kwargs)
-    )
-
-
-@st.composite
-def conversations(draw: st.DrawFn, *, system: bool) -> list[Message]:
-    roles = ["system"] * (system and draw(st.booleans())) + ["user", "assistant"] * 2
-    messages = []
-    for i, role in enumerate(roles[: draw(st.integers(1, 5))]):
-        segments: list[Segment] = []
-        for j, text in enumerate(draw(st.lists(texts, min_size=1, max_size=3))):
-            segments.append(draw(st.sampled_from([Segment(text), module(f"m{i}{j}", text)])))
-        messages.append(Message(role, tuple(segments)))
-    return messages
-
-
-@pytest.mark.parametrize("name", [*REAL, *ADVERSE])
-def test_the_joined_segments_are_the_templates_own_rendering(name: str) -> None:
-    template = (REAL | ADVERSE)[name]
-    rendered = chat(template)
-
-    @settings(max_examples=60, deadline=None)
-    @given(conversations(system=name != "Gemma"), st.booleans())
-    def check(messages: list[Message], answer: bool) -> None:
-        try:
-            expected = own_rendering(template, messages, add_generation_prompt=answer)
-        except Exception:
-            with pytest.raises(TemplateError):
-                rendered.render(messages, add_generation_prompt=answer)
-            return
-        segments = rendered.render(messages, add_generation_prompt=answer)
-        assert joined(segments) == expected
-        whole = {s.module: s.text for m in messages for s in m.segments if s.kind is Kind.MODULE}
-        for segment in segments:
-            if segment.kind is Kind.MODULE:
-                assert segment.text == whole[segment.module]
-        names = [s.module for s in segments if s.kind is Kind.MODULE]
-        assert len(names) == len(set(names))
-
-    check()
-
-
-@pytest.mark.parametrize("name", sorted({*REAL, *ADVERSE} - DEPEND_ON_CONTENT))
-def test_content_that_spells_the_templates_words_adds_no_control_text(name: str) -> None:
-    template = (REAL | ADVERSE)[name]
-    rendered = chat(template)
-    neutral = own_rendering(template, [text_message("user", "Q"), text_message("assistant", "Q")])
-
-    @settings(max_examples=60, deadline=None)
-    @given(*[st.lists(st.sampled_from([*MARKS, "cat", " x"]), min_size=1).map("".join)] * 2)
-    def check(question: str, answer: str) -> None:
-        messages = [text_message("user", question), text_message("assistant", answer)]
-        segments = rendered.render(messages)
-        control = "".join(s.text for s in segments if s.kind is Kind.CONTROL)
-        if any(s.note == fit.LOST for s in segments):
-            assert len(control) < len(neutral)
-        else:
-            assert control == neutral.replace("Q", "")
-
-    check()
+from promptcache.text.tokenize import SegmentTokenizer
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -134,6 +49,14 @@ def test_a_module_whose_edge_is_trimmed_is_text_and_says_so() -> None:
     contents = [s for s in segments if s.kind is not Kind.CONTROL]
     assert {(s.kind, s.module, s.note) for s in contents} == {(Kind.TEXT, None, fit.TRIMMED)}
     assert joined(contents) == "Plan 3 days here."
+
+
+def test_an_argument_left_empty_keeps_its_place() -> None:
+    empty = Segment("", Kind.ARGUMENT, module="a", hole=Hole("days", 5))
+    message = Message("user", (module("a", "Plan"), empty, module("a", " here.")))
+    assert empty in chat(LLAMA_3).render([message])
+    broken = Message("user", (module("a", "Plan"), empty, module("a", " here.\n")))
+    assert all(s.text for s in chat(LLAMA_3).render([broken]))
 
 
 def test_what_a_template_cuts_or_rewrites_is_text_and_says_so() -> None:
@@ -288,3 +211,16 @@ def test_many_threads_render_as_one_does() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(template.render, prompts))
     assert found == [template.render(prompt) for prompt in prompts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rendered_prompt_has_the_ids_that_transformers_gives_it(kind: str) -> None:
+    plain = make(kind, chat_template="{{ bos_token }}" + CHATML)
+    messages = [text_message("system", "Be kind."), text_message("user", "What?")]
+    tokens = SegmentTokenizer(plain).tokenize(ChatTemplate(plain).render(messages))
+    expected = plain.apply_chat_template(
+        [{"role": m.role, "content": m.text} for m in messages],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    assert [id_ for t in tokens for id_ in t.ids] == expected

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerFast, PythonBackend
 
 from core.text.tiny_tokenizers import BYTES, CONTROL, KINDS, make
 from promptcache.errors import ModelError
-from promptcache.segments import Kind, Segment
-from promptcache.text.tokenize import SegmentTokenizer
+from promptcache.segments import Hole, Kind, Segment
+from promptcache.text.tokenize import SegmentTokenizer, Tokens
 
 SAMPLES = [
     "The cat sat on the mat.",
@@ -113,8 +113,11 @@ def test_a_modules_tokens_do_not_depend_on_its_place(tokenizer: SegmentTokenizer
 
 
 def test_segments_without_text_are_left_out(tokenizer: SegmentTokenizer) -> None:
-    tokens = tokenizer.tokenize([Segment(""), Segment("a"), Segment("", Kind.CONTROL)])
+    marked = [Segment("", Kind.CONTROL), Segment("a"), Segment("")]
+    tokens = tokenizer.tokenize(marked)
     assert [t.segment.text for t in tokens] == ["a"]
+    empty = Segment("", Kind.ARGUMENT, module="m", hole=Hole("days", 3))
+    assert Tokens(empty, []) in tokenizer.tokenize([empty])
 
 
 def test_the_placeholder_is_the_unknown_token_or_else_a_newline(kind: str) -> None:
