@@ -12,8 +12,9 @@ Rules, the same for every kind of tokenizer:
 - A prompt without a template opens with the tokens that the tokenizer itself puts first (BOS); a
   templated prompt has the BOS its template writes, or none. Nothing is appended.
 
-What a normalizer changes (Unicode forms, case, repeated spaces) is changed here too: that is how
-the model reads text. This file does not know chat templates or layouts.
+What a normalizer changes (Unicode forms, case, repeated spaces) is changed here too, and a
+character that the vocabulary lacks becomes the unknown token: that is how the model reads text.
+This file does not know chat templates or layouts.
 """
 
 from __future__ import annotations
