@@ -1,4 +1,4 @@
-"""The command line: `promptcache lint | demo | probe`. Each command is a few lines over the library."""
+"""The command line: `promptcache lint | demo | probe`, each a few lines over the library."""
 
 from __future__ import annotations
 

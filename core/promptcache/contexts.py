@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
-from os.path import commonprefix
+from itertools import takewhile
 from threading import Lock
 
 from promptcache.segments import Kind, Segment, joined
@@ -102,8 +102,9 @@ def _common_lines(a: Segment, b: Segment) -> str:
     """Whole lines that two texts begin with, without the line break that ends them."""
     if a.kind is Kind.CONTROL:
         return ""
-    lines = commonprefix([a.text, b.text]).rpartition("\n")[0]
-    return lines.rstrip()
+    pairs = zip(a.text, b.text, strict=False)
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return a.text[:shared].rpartition("\n")[0].rstrip()
 
 
 def _split(head: Sequence[Segment], length: int) -> list[Segment]:

@@ -77,9 +77,7 @@ class PromptCache:
         self.traits = probe(self._runner)
         self._segments = SegmentTokenizer(tokenizer)
         self.store: Store = store if store is not None else MemoryStore(_default_budget(model))
-        self._fingerprint = Fingerprint(
-            model, self._segments.fingerprint(), self.traits.attention
-        )
+        self._fingerprint = Fingerprint(model, self._segments.fingerprint(), self.traits.attention)
         self._library = ModuleLibrary(
             self._runner, self.traits, self.store, self._fingerprint, namespace
         )
@@ -163,9 +161,7 @@ class PromptCache:
         """Continue a plain text, in which registered documents are recognised."""
         return _whole(self.stream_text(prompt, **options))
 
-    def generate_messages(
-        self, messages: Sequence[MessageLike], **options: Any
-    ) -> Reply:
+    def generate_messages(self, messages: Sequence[MessageLike], **options: Any) -> Reply:
         """Answer chat messages (`{"role": ..., "content": ...}`) through the chat template.
 
         Registered documents are recognised in their contents. Content may be a list of text
@@ -195,6 +191,10 @@ class PromptCache:
         """How many tokens `text` has as content of a prompt."""
         return self._segments.count(text)
 
+    def refresh(self) -> None:
+        """Read the model's weights again, after writes that torch does not count (`.data`)."""
+        self._fingerprint.refresh()
+
     def _start(
         self, segments: Sequence[Segment], clock: Clock, strip: bool, options: dict[str, Any]
     ) -> Stream:
@@ -214,7 +214,7 @@ class PromptCache:
             TextStream(self.tokenizer, stop, strip=strip),
             self._runner,
             self.traits,
-            options,
+            options=options,
             seed=seed,
             model=self.name,
             policy=str(policy),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 
 from torch import Tensor, cat
@@ -61,7 +62,7 @@ class KV:
 def join(parts: Sequence[KV]) -> KV:
     """The states of runs that stood one after the other, as one run."""
     assert parts
-    assert all(b.start == a.start + a.tokens for a, b in zip(parts, parts[1:], strict=False))
+    assert all(b.start == a.start + a.tokens for a, b in pairwise(parts))
     assert len({frozenset(part.side) for part in parts}) == 1
     return KV(
         tuple(cat(layer, dim=1) for layer in zip(*(part.keys for part in parts), strict=True)),

@@ -7,7 +7,7 @@ context and the module's own tokens.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -63,17 +63,19 @@ class ModuleLibrary:
 
     def key(self, run: ModuleRun) -> str:
         """The content-addressed key of a run: the same in every process, for equal content."""
-        digest = blake2b(digest_size=20)
-        context, ids = run.identity
-        for part in (str(FORMAT), self._fingerprint.current(), self._salt):
-            digest.update(f"{len(part)}:{part};".encode())
-        for tokens in (context, ids):
-            digest.update(f"{len(tokens)}:".encode() + array("q", tokens).tobytes())
-        return digest.hexdigest()
+        return self._keys([run])[run]
 
-    def has(self, run: ModuleRun) -> bool:
-        """Whether the store holds the run now."""
-        return self.store.get(self.key(run)) is not None
+    def _keys(self, runs: Iterable[ModuleRun]) -> dict[ModuleRun, str]:
+        owner = blake2b(digest_size=20)
+        for part in (str(FORMAT), self._fingerprint.current(), self._salt):
+            owner.update(f"{len(part.encode())}:{part};".encode())
+        keys = {}
+        for run in runs:
+            digest = owner.copy()
+            for tokens in run.identity:
+                digest.update(f"{len(tokens)}:".encode() + array("q", tokens).tobytes())
+            keys[run] = digest.hexdigest()
+        return keys
 
     def fetch(
         self,
@@ -89,8 +91,7 @@ class ModuleLibrary:
         found: dict[ModuleRun, Record] = {}
         waiting: dict[ModuleRun, Future[Record]] = {}
         mine: dict[ModuleRun, tuple[str, Future[Record]]] = {}
-        for run in dict.fromkeys(runs):
-            key = self.key(run)
+        for run, key in self._keys(runs).items():
             with self._lock:
                 kv = self.store.get(key)
                 if kv is not None:

@@ -154,9 +154,7 @@ class Pipeline:
             )
         return min(asked, self._window - tokens)
 
-    def _prefilled(
-        self, layout: Layout, policy: ReusePolicy, clock: Clock, room: int
-    ) -> Prefilled:
+    def _prefilled(self, layout: Layout, policy: ReusePolicy, clock: Clock, room: int) -> Prefilled:
         reused, warnings = self._reused(layout, policy)
         records = self._library.fetch([piece.run for piece in reused if piece.run], policy.rank)
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}

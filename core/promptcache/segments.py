@@ -79,6 +79,7 @@ class Message:
 
     @property
     def text(self) -> str:
+        """The message's whole content."""
         return "".join(segment.text for segment in self.segments)
 
 

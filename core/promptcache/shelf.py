@@ -151,10 +151,8 @@ class Shelf:
         segments = self._prompts.from_pml(Prompt(schema, (wanted, Text("?"))), self.texts)
         self._prompts.declare_preamble(segments)
         layout = self._pipeline.layout(segments, bare=self._bare)
-        named = {key for key in (f"{schema}.{collection}.{key}" for key in keys)}
-        return list(
-            dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named)
-        )
+        named = {f"{schema}.{collection}.{key}" for key in keys}
+        return list(dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named))
 
 
 def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:

@@ -9,13 +9,13 @@ from threading import Barrier
 
 import pytest
 import torch
-from support.words import byte_tokenizer
-from support.zoo import model
 
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache
 from promptcache.errors import OutOfMemoryError
 from promptcache.model import encode as encoding
 from promptcache.model.runner import ModelRunner
+from support.words import byte_tokenizer
+from support.zoo import model
 
 DOCUMENTS = [f"Document {i} is about {word}, and no more." for i, word in enumerate("abcdef")]
 SYSTEM = "Answer from the documents.\n\n"

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support.reference import modular_logits, plain_logits
-from support.words import byte_tokenizer
-from support.zoo import model
 
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache
 from promptcache.pipeline import Clock
 from promptcache.reuse import ReusePolicy
+from support.reference import modular_logits, plain_logits
+from support.words import byte_tokenizer
+from support.zoo import model
 
 DOCUMENTS = [f"Document {i}: {'abcdefg'[i] * (3 * i + 4)} is the answer." for i in range(7)]
 FAMILIES = ["llama", "mistral_windowed", "gemma3", "cohere", "bloom", "mpt", "smollm3"]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.reference import modular_logits, plain_logits
-from support.words import byte_tokenizer
-from support.zoo import FAMILIES, model
 
 from promptcache import Exact, Modular, NoReuse, PromptCache
 from promptcache.pipeline import Clock, Prefilled
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment
+from support.reference import modular_logits, plain_logits
+from support.words import byte_tokenizer
+from support.zoo import FAMILIES, model
 
 TOLERANCE = 1e-4
 SCHEMA = """

@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.reference import plain_logits
-from support.words import byte_tokenizer
-from support.zoo import model
 
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, PromptCacheError
 from promptcache.errors import (
@@ -20,6 +17,9 @@ from promptcache.errors import (
     UnsupportedModelError,
 )
 from promptcache.pipeline import Clock
+from support.reference import plain_logits
+from support.words import byte_tokenizer
+from support.zoo import model
 
 LONG = "The sea is wide and blue, and full of fish. " * 3
 QUESTION = [{"role": "user", "content": f"{LONG}What?"}]

@@ -29,9 +29,7 @@ def plain_logits(model: PreTrainedModel, ids: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def modular_logits(
-    model: PreTrainedModel, layout: Layout, reused: Collection[Piece]
-) -> Tensor:
+def modular_logits(model: PreTrainedModel, layout: Layout, reused: Collection[Piece]) -> Tensor:
     """Logits `[vocabulary]` of the last token when `reused` pieces stand as their modules are."""
     cache = DynamicCache()
     logits = None

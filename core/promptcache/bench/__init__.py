@@ -1,1 +1,1 @@
-
+"""Benchmarks: each prints a table and can write its rows as JSON."""

@@ -50,6 +50,7 @@ class Step:
 
     @classmethod
     def over(cls, positions: Sequence[int], length: int) -> Step:
+        """The step that computes sorted `positions` of a sequence of `length` tokens."""
         first, last, queries = positions[0], positions[-1], len(positions)
         contiguous = last - first + 1 == queries
         return cls(torch.tensor(positions), first, queries, length, contiguous)
@@ -91,6 +92,7 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.keys[:, :, : step.length], self.values[:, :, : step.length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """How many keys the coming forward sees, and the position of the first."""
         assert self.step is not None and query_length == self.step.queries
         return self.step.length, 0
 
@@ -99,9 +101,11 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.step.length - self.step.queries if self.step else 0
 
     def get_max_length(self) -> int:
+        """Slots of each row."""
         return int(self.keys.shape[2])
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Never called: an arena is allocated when it is made."""
         raise AssertionError("an arena is allocated when it is made")
 
 
@@ -131,6 +135,7 @@ class Arena(Cache):  # type: ignore[misc]
             layer.step = self._step
 
     def get_query_offset(self, layer_idx: int = 0) -> int | Tensor:
+        """What masks add to 0, 1, 2, ... to get the queries' positions."""
         assert self._step is not None
         return self._step.query_offset(self.layers[layer_idx].keys.device)
 

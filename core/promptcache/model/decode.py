@@ -19,8 +19,8 @@ from promptcache.model.runner import ModelRunner, Traits
 
 OPTIONS = frozenset(
     {
-        "bad_words_ids", "do_sample", "encoder_repetition_penalty", "eos_token_id", "epsilon_cutoff",
-        "eta_cutoff", "exponential_decay_length_penalty", "forced_eos_token_id",
+        "bad_words_ids", "do_sample", "encoder_repetition_penalty", "eos_token_id",
+        "epsilon_cutoff", "eta_cutoff", "exponential_decay_length_penalty", "forced_eos_token_id",
         "logits_processor", "max_new_tokens", "min_new_tokens", "min_p", "no_repeat_ngram_size",
         "pad_token_id", "renormalize_logits", "repetition_penalty", "sequence_bias",
         "stopping_criteria", "streamer", "suppress_tokens", "temperature", "top_k", "top_p",
@@ -126,9 +126,7 @@ def decode(
     return steps
 
 
-def _choose(
-    scores: Tensor, config: GenerationConfig, generator: torch.Generator | None
-) -> Tensor:
+def _choose(scores: Tensor, config: GenerationConfig, generator: torch.Generator | None) -> Tensor:
     if not config.do_sample:
         return scores.argmax(dim=-1, keepdim=True)
     return torch.multinomial(scores.softmax(dim=-1), num_samples=1, generator=generator)

@@ -34,20 +34,20 @@ class Fingerprint:
     def __init__(self, model: PreTrainedModel, tokenizer: str, attention: str | None) -> None:
         self._model = model
         self._fixed = f"{tokenizer}|{attention}"
-        self._state: object = None
+        self._seen: object = None
         self._digest = ""
 
     def current(self) -> str:
         """The hexadecimal digest for the model as it is now."""
-        state = (tuple(_versions(self._model)), tuple(_adapters(self._model)))
-        if state != self._state:
+        state = _state(self._model)
+        if state != self._seen:
             self._digest = _digest(self._model, self._fixed)
-            self._state = state
+            self._seen = state
         return self._digest
 
     def refresh(self) -> None:
         """Read the model again at the next use."""
-        self._state = None
+        self._seen = None
 
 
 def _digest(model: PreTrainedModel, fixed: str) -> str:
@@ -67,9 +67,17 @@ def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_buffers()
 
 
-def _versions(model: PreTrainedModel) -> Iterator[tuple[int, int]]:
-    for parameter in model.parameters():
-        yield parameter.data_ptr(), parameter._version
+def _state(model: PreTrainedModel) -> list[object]:
+    """What changes with the model, and is cheap enough to read for every request."""
+    state: list[object] = []
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                state += parameter.data_ptr(), parameter._version
+        said = _adapter(module)
+        if said:
+            state.append(said)
+    return state
 
 
 def _sample(tensor: Tensor) -> bytes:
@@ -81,10 +89,16 @@ def _sample(tensor: Tensor) -> bytes:
 
 
 def _adapters(model: PreTrainedModel) -> Iterator[str]:
-    """What each adapter layer says of itself: which adapters are active, merged, how scaled."""
     for name, module in model.named_modules():
-        active: Any = getattr(module, "active_adapters", None)
-        if isinstance(active, list | tuple) and hasattr(module, "disable_adapters"):
-            merged = getattr(module, "merged_adapters", ())
-            scaling = getattr(module, "scaling", {})
-            yield f"{name} {active} {module.disable_adapters} {merged} {scaling}"
+        said = _adapter(module)
+        if said:
+            yield f"{name} {said}"
+
+
+def _adapter(module: torch.nn.Module) -> str | None:
+    """What an adapter layer says of itself: which adapters are active, merged, how scaled."""
+    if not isinstance(getattr(type(module), "active_adapters", None), property):
+        return None
+    layer: Any = module
+    merged, scaling = getattr(layer, "merged_adapters", ()), getattr(layer, "scaling", {})
+    return f"{layer.active_adapters} {layer.disable_adapters} {merged} {scaling}"

@@ -21,7 +21,7 @@ from transformers import (
 
 from promptcache.errors import ModelError, UnsupportedModelError, valid
 
-DTYPES = {
+DTYPES: dict[str, str | torch.dtype] = {
     "auto": "auto",
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,

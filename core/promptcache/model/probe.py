@@ -177,7 +177,9 @@ def _misfit(keys: Tensor, pairs: Sequence[tuple[int, Tensor]], rotation: Rotatio
 def _keys_at(runner: ModelRunner, ids: Tensor, start: int) -> list[Tensor]:
     arguments: dict[str, Any] = {}
     if runner.takes_positions:
-        arguments["position_ids"] = torch.arange(start, start + ids.shape[1], device=ids.device)[None]
+        arguments["position_ids"] = torch.arange(start, start + ids.shape[1], device=ids.device)[
+            None
+        ]
     cache = DynamicCache()
     runner.model(input_ids=ids, past_key_values=cache, use_cache=True, **arguments)
     return [layer.keys[0].clone() for layer in cache.layers]

@@ -7,7 +7,6 @@ a prompt has been laid out, and when the modules it reuses are at hand.
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
@@ -17,11 +16,13 @@ from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
 
 
-class ReusePolicy(ABC):
+class ReusePolicy:
     """Reuses every module and computes none of its tokens again, unless a subclass says otherwise.
 
     A policy is a frozen dataclass whose fields are its parameters.
     """
+
+    __slots__ = ()
 
     moves: ClassVar[bool] = True
     """Whether it may use attention states elsewhere than where they were computed."""

@@ -1,0 +1,47 @@
+"""The forms of a trace: a table, coloured text, HTML."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from promptcache import PromptCache, Provenance, Trace
+from support.words import byte_tokenizer
+from support.zoo import model
+
+DOCUMENT = "A document with <b>markup</b> & [brackets] in it."
+
+
+@pytest.fixture(scope="module")
+def trace() -> Trace:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.cache_documents([DOCUMENT], progress=False)
+    ask = [{"role": "user", "content": f"Read this: {DOCUMENT} [bold]What?[/bold]"}]
+    cache.generate_messages(ask, max_new_tokens=1)
+    return cache.generate_messages(ask, max_new_tokens=1).trace
+
+
+def test_the_table_has_a_line_for_every_span(trace: Trace) -> None:
+    assert len(str(trace).splitlines()) == len(trace) + 1
+    assert "exact" in str(trace)
+    assert "What?" in str(trace)
+
+
+def test_the_coloured_form_shows_the_prompt_verbatim_with_a_legend(trace: Trace) -> None:
+    console = Console(width=200, record=True, color_system="truecolor", file=StringIO())
+    console.print(trace)
+    shown = console.export_text()
+    assert DOCUMENT in shown
+    assert "[bold]What?[/bold]" in shown
+    for provenance in Provenance:
+        assert provenance.meaning in shown
+
+
+def test_the_html_form_escapes_content_and_says_more_on_hover(trace: Trace) -> None:
+    html = trace._repr_html_()
+    assert "&lt;b&gt;markup&lt;/b&gt; &amp;" in html
+    assert "<b>" not in html
+    assert "tier memory" in html
+    assert "context preamble" in html

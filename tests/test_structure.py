@@ -1,0 +1,113 @@
+"""The shape of the project: layers, exports, documentation that is executed."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from promptcache import errors
+
+ROOT = Path(__file__).parent.parent
+CORE = ROOT / "core" / "promptcache"
+LAYERS = [
+    "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
+    "library", "trace", "reply", "contexts", "prompts", "pipeline", "shelf", "stream", "engine",
+    "pocket", "bench", "cli",
+]  # fmt: skip
+"""Low to high: a file imports only from its own layer and from those before it."""
+UPWARD = {("model", "pocket")}
+"""The one way up: the name "pocket" is resolved where models are loaded."""
+FRAMEWORKS = {"langchain", "langchain_classic", "langchain_core", "langgraph", "llama_index"}
+PACKAGES = ["promptcache", "langchain_promptcache"]
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(CORE.rglob("*.py")):
+        relative = path.relative_to(CORE).with_suffix("")
+        if relative.name != "__init__" or len(relative.parts) > 1:
+            yield relative.parts[0], path
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path} has a relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_file_imports_only_from_its_layer_and_those_below() -> None:
+    for layer, path in modules():
+        assert layer in LAYERS, f"{path} is in no layer"
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == "promptcache" and len(parts) > 1 and parts[1] in LAYERS:
+                lower = LAYERS.index(parts[1]) <= LAYERS.index(layer)
+                assert lower or (layer, parts[1]) in UPWARD, f"{path} imports {name}"
+
+
+def test_core_never_imports_a_framework() -> None:
+    for _, path in modules():
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert not roots & FRAMEWORKS, path
+        assert not roots & set(PACKAGES[1:]) or path.name == "cli.py", path
+
+
+def test_markup_and_text_segments_need_no_torch() -> None:
+    for layer, path in modules():
+        if layer in ("errors", "segments", "pml", "contexts", "prompts", "trace", "layout"):
+            assert not [n for n in imported(path) if n.split(".")[0] == "torch"], path
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_exported_names_are_sorted_and_exist(name: str) -> None:
+    module = importlib.import_module(name)
+    assert list(module.__all__) == sorted(module.__all__)
+    assert all(getattr(module, exported) is not None for exported in module.__all__)
+
+
+def test_every_exported_name_has_a_docstring() -> None:
+    for name in PACKAGES:
+        module = importlib.import_module(name)
+        for exported in module.__all__:
+            assert inspect.getdoc(getattr(module, exported)), f"{name}.{exported}"
+
+
+def test_the_error_tree_in_the_docstring_is_the_one_in_the_code() -> None:
+    shown = set(re.findall(r"\b\w+Error\b", errors.__doc__ or ""))
+    defined = {
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, errors.PromptCacheError)
+    }
+    assert shown == defined
+
+
+def test_architecture_names_every_file_and_no_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"^\| `([\w/]+\.py)` \|", page, flags=re.MULTILINE))
+    roots = [CORE, ROOT / "integrations" / "langchain_promptcache"]
+    files = {
+        (path.relative_to(root) if root == CORE else Path(root.name) / path.relative_to(root))
+        for root in roots
+        for path in root.rglob("*.py")
+        if path.stat().st_size > 1
+    }
+    assert named == {str(path) for path in files}
+
+
+@pytest.mark.parametrize("page", ["README.md"])
+def test_python_blocks_of_a_page_run_one_after_another(page: str) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.M)
+    assert blocks
+    scope: dict[str, object] = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, page, "exec"), scope)
