@@ -1,0 +1,137 @@
+"""ChatPromptCache: the chat model that takes another's place in a LangChain chain.
+
+LangChain's side only: messages in, results out. What is reused and how is the engine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Mapping
+from typing import Any, Literal, Self
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LangSmithParams
+from langchain_core.language_models.chat_models import agenerate_from_stream
+from langchain_core.messages import BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.prompts import BasePromptTemplate
+
+from langchain_promptcache.background import in_thread
+from langchain_promptcache.documents import DocumentSource, texts_of
+from langchain_promptcache.messages import to_engine
+from langchain_promptcache.outputs import chunk_of, last_chunk_of, result_of
+from langchain_promptcache.settings import EngineSettings
+from langchain_promptcache.templates import DOCUMENT_VARIABLE, schema_from_prompt
+from promptcache import CachedDocuments
+
+
+class ChatPromptCache(EngineSettings, BaseChatModel):
+    """A chat model that reuses the attention states of documents in any prompt they appear in.
+
+        llm = ChatPromptCache(model="pocket", temperature=0)
+        llm.cache_documents(documents, prompt=prompt)
+        chain = create_stuff_documents_chain(llm, prompt)
+
+    Takes the place of another chat model in a chain; nothing else changes. Parameters have the
+    names that other LangChain classes use for them: `max_tokens` or `max_new_tokens`, `model` or
+    `model_id`, `temperature`, `stop`, `seed`. Messages' `usage_metadata` counts what was read from
+    the cache, their `response_metadata` says for every span of the prompt where it came from.
+
+    Raises PromptCacheError, of the kind that fits, for everything that a user can get wrong.
+    """
+
+    @classmethod
+    def from_model_id(
+        cls, model_id: str, *, task: Literal["text-generation"] = "text-generation", **settings: Any
+    ) -> Self:
+        """The constructor that users of LangChain's Hugging Face classes know."""
+        del task
+        return cls(model=model_id, **settings)
+
+    def cache_documents(
+        self,
+        documents: DocumentSource,
+        prompt: BasePromptTemplate[Any] | None = None,
+        *,
+        document_variable: str = DOCUMENT_VARIABLE,
+        progress: bool = True,
+        pin: bool = False,
+    ) -> CachedDocuments:
+        """Register documents, so that prompts that contain their text reuse it.
+
+        With the chain's `prompt` they are encoded now, after what that prompt has in front of
+        its `document_variable`; without, when a first request shows what stands before them.
+        `pin` keeps them from being evicted. Raises TemplateError for a prompt in which it cannot
+        be known what stands before the documents.
+        """
+        schema = None
+        if prompt is not None:
+            translated = schema_from_prompt(prompt, document_variable=document_variable)
+            schema = self.engine.add_schema(translated).name
+        return self.engine.cache_documents(
+            texts_of(documents), schema=schema, progress=progress, pin=pin
+        )
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of a text's tokens, without any that a template adds."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        ids: list[int] = self.engine.tokenizer.encode(
+            text, add_special_tokens=False, split_special_tokens=True
+        )
+        return ids
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        options = self.request_options(stop, kwargs)
+        return result_of(self.engine.generate_messages(to_engine(messages), **options))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Generator[ChatGenerationChunk]:
+        options = self.request_options(stop, kwargs)
+        with self.engine.stream_messages(to_engine(messages), **options) as stream:
+            for piece in stream:
+                yield chunk_of(piece)
+            yield last_chunk_of(stream.reply)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await agenerate_from_stream(self._astream(messages, stop, **kwargs))
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        async for chunk in in_thread(lambda: self._stream(messages, stop, **kwargs)):
+            yield chunk
+
+    @property
+    def _llm_type(self) -> str:
+        return "promptcache-chat"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return self.identifying_settings()
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        set_here = [self.stop] if isinstance(self.stop, str) else self.stop
+        params = super()._get_ls_params(stop=stop if stop is not None else set_here, **kwargs)
+        params["ls_provider"] = "promptcache"
+        return params

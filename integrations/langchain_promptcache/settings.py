@@ -1,0 +1,172 @@
+"""What is set on a LangChain model class of ours: which engine it uses, and how it generates.
+
+Shared by every such class. Knows nothing of messages or LangChain's results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SkipValidation,
+    ValidationError,
+    model_validator,
+)
+
+from langchain_promptcache.parameters import refuse_unknown, with_our_names
+from promptcache import PromptCache, ReusePolicy, Store
+from promptcache.errors import OptionError
+
+OF_LOADING = (
+    "revision", "device", "dtype", "model_kwargs", "store", "namespace", "chat_template",
+    "chat_template_kwargs",
+)  # fmt: skip
+"""The settings that only matter while the engine is made, beside the model's name."""
+OF_GENERATION = (
+    "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop", "reuse",
+)  # fmt: skip
+"""The settings that every request may name anew."""
+
+
+def _loaded(settings: dict[str, Any]) -> PromptCache:
+    options = {name: settings[name] for name in OF_LOADING}
+    return PromptCache.from_pretrained(settings["model"], **options)
+
+
+class EngineSettings(BaseModel):
+    """The engine behind a LangChain class, and the generation settings of its requests.
+
+    The engine is loaded when the object is made, or is the one given as `engine=`; copies share
+    it. A setting that is None is left to the model's own generation config. What cannot be used
+    raises OptionError, a model that cannot be loaded ModelError.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    model: str = "pocket"
+    """"pocket", a folder, or a name on the Hugging Face hub."""
+    revision: str | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """What transformers' `from_pretrained` takes besides."""
+    store: Annotated[Store | None, SkipValidation] = Field(default=None, exclude=True, repr=False)
+    """Where attention states are kept; default: memory."""
+    namespace: str = ""
+    """Keeps tenants apart: modules of one are never found by another."""
+    chat_template: str | None = Field(default=None, repr=False)
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    engine: Annotated[PromptCache, SkipValidation] = Field(
+        default_factory=_loaded, exclude=True, repr=False
+    )
+    """What all of the above become; several objects may share one."""
+    reuse: Annotated[ReusePolicy | None, SkipValidation] = None
+    """Which cached tokens are computed again; default: the engine's own policy."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    """0 is greedy; above, answers are sampled."""
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: list[str] | str | None = None
+    """Strings that end an answer and are not part of it."""
+    generation_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Other generation options of transformers, by name."""
+    streaming: bool = False
+    """Whether `invoke` streams inside, for callbacks that listen to tokens."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _made(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(given, Mapping):
+            return handler(given)
+        settings = with_our_names(given)
+        refuse_unknown(settings, cls.model_fields)
+        if isinstance(settings.get("model"), PathLike):
+            settings["model"] = fspath(settings["model"])
+        engine = settings.get("engine")
+        if engine is not None:
+            _check_engine(engine, settings, cls)
+            settings["model"] = engine.name
+        try:
+            return handler(settings)
+        except ValidationError as error:
+            raise OptionError(_first_of(error)) from None
+
+    def request_options(
+        self, stop: Sequence[str] | None, given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The engine's options for a request; what the call gives stands above what is set here.
+
+        Raises OptionError for another model than the loaded one; names that the engine does not
+        know are refused there.
+        """
+        set_here = {name: getattr(self, name) for name in OF_GENERATION}
+        asked = with_our_names(self.generation_kwargs)
+        asked |= {name: value for name, value in set_here.items() if value is not None}
+        asked |= with_our_names(given)
+        asked.pop("stream", None)  # LangChain's own, settled by the method it has called
+        if asked.pop("model", self.model) != self.model:
+            raise OptionError(
+                f"model={given['model']!r} was asked for in a call, but {self.model!r} is loaded; "
+                f"make another {type(self).__name__} for another model"
+            )
+        if stop is not None:
+            asked["stop"] = stop
+        asked["max_new_tokens"] = asked.pop("max_tokens", None)
+        return _with_sampling({name: value for name, value in asked.items() if value is not None})
+
+    def identifying_settings(self) -> dict[str, Any]:
+        """Plain values that tell apart two objects whose answers may differ."""
+        return {
+            "model": self.model,
+            **{name: getattr(self, name) for name in OF_GENERATION if name != "reuse"},
+            "reuse": str(self.reuse or self.engine.reuse),
+            "generation_kwargs": self.generation_kwargs,
+            "chat_template_kwargs": self.chat_template_kwargs,
+        }
+
+
+def _check_engine(
+    engine: object, settings: Mapping[str, Any], settable: type[EngineSettings]
+) -> None:
+    if not isinstance(engine, PromptCache):
+        raise OptionError(f"engine={engine!r:.80} is not a PromptCache")
+    if settings.get("model", engine.name) != engine.name:
+        raise OptionError(
+            f"model={settings['model']!r} was given with an engine that serves {engine.name!r}: "
+            "give one of the two"
+        )
+    if settings.keys() >= settable.model_fields.keys():
+        return  # a copy, made by LangChain's configurable fields: every field is named
+    for name in OF_LOADING:
+        if name in settings:
+            raise OptionError(
+                f"{name}= has no effect on an engine that is loaded already; give it to "
+                "PromptCache.from_pretrained"
+            )
+
+
+def _with_sampling(options: dict[str, Any]) -> dict[str, Any]:
+    """The options with transformers' own switch between greedy and sampled answers."""
+    temperature = options.get("temperature")
+    if temperature == 0:
+        left = {n: v for n, v in options.items() if n not in ("temperature", "top_p", "top_k")}
+        return {**left, "do_sample": False}
+    if options.keys() & {"temperature", "top_p", "top_k"}:
+        return {"do_sample": True, **options}
+    return options
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    return f"{name}={first['input']!r:.80} is not valid: {first['msg'].lower()}"
