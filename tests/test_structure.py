@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
-    "library", "trace", "reply", "contexts", "prompts", "pipeline", "shelf", "stream", "engine",
+    "library", "trace", "reply", "contexts", "prompts", "options", "pipeline", "shelf", "stream", "engine",
     "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""

@@ -15,13 +15,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.contexts import Contexts
-from promptcache.errors import OptionError
 from promptcache.library import ModuleLibrary
 from promptcache.model import load as loading
-from promptcache.model.decode import check_options
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.probe import probe, window_of
 from promptcache.model.runner import ModelRunner
+from promptcache.options import RequestOptions, checked_policy
 from promptcache.pipeline import Clock, Pipeline
 from promptcache.pml import Schema
 from promptcache.prompts import MessageLike, Prompts
@@ -34,8 +33,6 @@ from promptcache.stream import Stream
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.stream import TextStream
 from promptcache.text.tokenize import SegmentTokenizer
-
-DEFAULT_NEW_TOKENS = 256
 
 
 class PromptCache:
@@ -71,7 +68,7 @@ class PromptCache:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
-        self.reuse = _policy(reuse, Modular())
+        self.reuse = checked_policy(reuse, Modular())
         self.window = window_of(model.config)
         self._runner = ModelRunner(model)
         self.traits = probe(self._runner)
@@ -153,7 +150,8 @@ class PromptCache:
         """Answer a prompt in PML: `<prompt schema="..."> ... </prompt>`.
 
         Options: `max_new_tokens`, `stop` (strings that end the answer), `seed`, `reuse` (a policy
-        for this request), and transformers' generation options by name.
+        for this request), `expected` (documents that should be in the prompt: the trace says why
+        one was not found), and transformers' generation options by name.
         """
         return _whole(self.stream(prompt, **options))
 
@@ -172,20 +170,21 @@ class PromptCache:
     def stream(self, prompt: str, **options: Any) -> Stream:
         """`generate`, piece by piece."""
         clock = Clock()
-        return self._start(self._prompts.from_pml(prompt, self._shelf.texts), clock, False, options)
+        segments = self._prompts.from_pml(prompt, self._shelf.texts)
+        return self._start(segments, clock, options, strip=False)
 
     def stream_text(self, prompt: str, **options: Any) -> Stream:
         """`generate_text`, piece by piece."""
         clock = Clock()
         segments = self._prompts.from_text(prompt, self._shelf.recognise)
-        return self._start(segments, clock, False, options)
+        return self._start(segments, clock, options, strip=False)
 
     def stream_messages(self, messages: Sequence[MessageLike], **options: Any) -> Stream:
         """`generate_messages`, piece by piece."""
         clock = Clock()
         tools = options.pop("tools", None)
         segments = self._prompts.from_messages(messages, self._shelf.recognise, tools)
-        return self._start(segments, clock, True, options)
+        return self._start(segments, clock, options, strip=True)
 
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` has as content of a prompt."""
@@ -196,28 +195,29 @@ class PromptCache:
         self._fingerprint.refresh()
 
     def _start(
-        self, segments: Sequence[Segment], clock: Clock, strip: bool, options: dict[str, Any]
+        self, segments: Sequence[Segment], clock: Clock, options: dict[str, Any], *, strip: bool
     ) -> Stream:
-        policy = _policy(options.pop("reuse", None), self.reuse)
-        stop = _stop_strings(options.pop("stop", None))
-        seed = options.pop("seed", None)
-        options["max_new_tokens"] = _new_tokens(options.get("max_new_tokens"))
-        check_options(options)
+        asked = RequestOptions.parse(options, self.reuse)
+        notes = self._shelf.missing(asked.expected, segments)
         clock.lap(Stage.PARSE)
         prefilled = self._pipeline.run(
-            segments, policy, clock, room=options["max_new_tokens"], bare=self._bare
+            segments,
+            asked.policy,
+            clock,
+            room=asked.max_new_tokens,
+            bare=self._bare,
+            notes=notes,
         )
-        options["max_new_tokens"] = prefilled.room
         return Stream(
             prefilled,
             clock,
-            TextStream(self.tokenizer, stop, strip=strip),
+            TextStream(self.tokenizer, asked.stop, strip=strip),
             self._runner,
             self.traits,
-            options=options,
-            seed=seed,
+            options={**asked.generation, "max_new_tokens": prefilled.room},
+            seed=asked.seed,
             model=self.name,
-            policy=str(policy),
+            policy=str(asked.policy),
         )
 
 
@@ -226,32 +226,6 @@ def _whole(stream: Stream) -> Reply:
         for _ in stream:
             pass
         return stream.reply
-
-
-def _policy(given: object, default: ReusePolicy) -> ReusePolicy:
-    if given is None:
-        return default
-    if not isinstance(given, ReusePolicy):
-        raise OptionError(
-            f"reuse={given!r} is not a reuse policy; expected for example Modular(), Exact() or "
-            "NoReuse() from promptcache"
-        )
-    return given
-
-
-def _stop_strings(given: object) -> tuple[str, ...]:
-    strings = () if given is None else (given,) if isinstance(given, str) else given
-    if not isinstance(strings, Sequence) or not all(isinstance(s, str) and s for s in strings):
-        raise OptionError(f"stop={given!r} is not a string or a list of non-empty strings")
-    return tuple(strings)
-
-
-def _new_tokens(given: object) -> int:
-    if given is None:
-        return DEFAULT_NEW_TOKENS
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise OptionError(f"max_new_tokens={given!r} is not a positive number of tokens")
-    return given
 
 
 def _default_budget(model: PreTrainedModel) -> int:

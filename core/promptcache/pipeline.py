@@ -95,6 +95,7 @@ class Pipeline:
         *,
         room: int,
         bare: bool = False,
+        notes: Sequence[str] = (),
     ) -> Prefilled:
         """Everything up to the logits of the last token.
 
@@ -107,13 +108,13 @@ class Pipeline:
         self.check_policy(policy, len(layout.ids))
         clock.lap(Stage.LAYOUT)
         try:
-            return self._prefilled(layout, policy, clock, room)
+            return self._prefilled(layout, policy, clock, room, notes)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
         freed = self._library.store.evict()
         try:
-            return self._prefilled(layout, policy, clock, room)
+            return self._prefilled(layout, policy, clock, room, notes)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -154,7 +155,14 @@ class Pipeline:
             )
         return min(asked, self._window - tokens)
 
-    def _prefilled(self, layout: Layout, policy: ReusePolicy, clock: Clock, room: int) -> Prefilled:
+    def _prefilled(
+        self,
+        layout: Layout,
+        policy: ReusePolicy,
+        clock: Clock,
+        room: int,
+        notes: Sequence[str],
+    ) -> Prefilled:
         reused, warnings = self._reused(layout, policy)
         records = self._library.fetch([piece.run for piece in reused if piece.run], policy.rank)
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
@@ -165,7 +173,7 @@ class Pipeline:
         clock.lap(Stage.ASSEMBLE)
         logits = prefill(self._runner, self._traits, arena, layout, positions)
         clock.lap(Stage.PREFILL)
-        trace, usage = trace_of(layout, reused, records, positions, warnings)
+        trace, usage = trace_of(layout, reused, records, positions, (*notes, *warnings))
         return Prefilled(layout, arena, logits, trace, usage, room)
 
     def _reused(

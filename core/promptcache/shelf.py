@@ -14,7 +14,7 @@ from promptcache.library import ModuleLibrary
 from promptcache.pipeline import Pipeline
 from promptcache.pml import Document, Import, Prompt, Schema, Text
 from promptcache.prompts import Prompts, collection_of, imports_of, key_of
-from promptcache.segments import Segment
+from promptcache.segments import Segment, joined
 from promptcache.text.recognize import Recognizer
 
 CHUNK = 32
@@ -54,6 +54,22 @@ class Shelf:
     def recognise(self, text: str) -> Sequence[Segment]:
         """The text cut into registered documents and what stands between them."""
         return self._recognizer.recognise(text)
+
+    def missing(self, expected: Iterable[str], segments: Sequence[Segment]) -> list[str]:
+        """A line for each expected document that is no module of these segments, and why."""
+        used = {segment.module for segment in segments}
+        text = joined(segments)
+        lines = []
+        for document in expected:
+            key = key_of(document)
+            if key not in used:
+                why = (
+                    self._recognizer.explain(text, key) or "its text is not in the prompt"
+                    if key in self._recognizer
+                    else "it is not registered"
+                )
+                lines.append(f"the document {document[:40]!r} was expected: {why}")
+        return lines
 
     def add_schema(self, schema: Schema, *, encode: bool) -> None:
         """Declare the schema's preamble and encode what its prompts can import."""

@@ -23,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _ANY_TEXT = "a"
+_KEPT_MODULES = 4096
+"""Texts of modules whose ids are remembered: they come again in other prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class SegmentTokenizer:
         self._opening = _build(prefixed) if self._has_dummy else self._content
         self._dummy_after_control = self._has_dummy and self._prefixes_after_control()
         self._digest = _digest(plain)
+        self._module_ids = lru_cache(_KEPT_MODULES)(self.content_ids)
         self.bos_ids = _ids_put_first(self._plain)
         """The ids that the tokenizer puts in front of a plain text; most often one, or none."""
 
@@ -111,6 +115,8 @@ class SegmentTokenizer:
         return tokens
 
     def _tokens(self, segment: Segment, *, opens: bool) -> Tokens:
+        if segment.kind is Kind.MODULE:
+            return Tokens(segment, self._module_ids(segment.text))
         to_ids = self.control_ids if segment.kind is Kind.CONTROL else self.content_ids
         ids = to_ids(segment.text)
         if opens and self._has_dummy and segment.kind in (Kind.CONTROL, Kind.TEXT):
