@@ -1,4 +1,4 @@
-"""PromptCache: the facade. What a user calls, in terms of text, markup and messages.
+"""PromptCache, the facade: what a user calls, in terms of text, markup and messages.
 
 It holds the parts together and knows none of their business: parsing, recognition, layout,
 attention states and decoding each have a file of their own.
