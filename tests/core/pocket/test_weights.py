@@ -1,0 +1,29 @@
+"""The weights that ship load with transformers alone, are small, and answer unseen questions."""
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from promptcache.pocket import pocket_path
+from promptcache.pocket.evaluate import evaluate, load, make_cases
+
+LIMIT = 12_000_000
+
+
+def test_the_weights_load_and_are_small() -> None:
+    model = AutoModelForCausalLM.from_pretrained(pocket_path())
+    assert isinstance(model, LlamaForCausalLM)
+    assert model.dtype == torch.bfloat16
+    assert (pocket_path() / "model.safetensors").stat().st_size <= LIMIT
+
+
+def test_the_model_stops_at_the_end_token() -> None:
+    model = AutoModelForCausalLM.from_pretrained(pocket_path())
+    tokenizer = AutoTokenizer.from_pretrained(pocket_path())
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert tokenizer.eos_token == "<|end|>"
+
+
+def test_unseen_questions_are_answered() -> None:
+    model, tokenizer = load(pocket_path())
+    results = evaluate(model, tokenizer, make_cases(tokenizer, 40, seed=77))
+    assert sum(result.right for result in results) >= 34
