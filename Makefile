@@ -33,7 +33,7 @@ format: $(READY)  ## write formatting and the fixes that ruff is sure of
 	$(BIN)/ruff check --fix .
 
 stress: $(READY)  ## the property tests, with thousands of random histories
-	$(BIN)/python -m pytest -m stress --override-ini=addopts="--strict-markers --import-mode=importlib"
+	$(BIN)/python -m pytest -m stress
 
 bench-recognise: $(READY)  ## how long it takes to find registered documents in a prompt
 	$(BIN)/python -m promptcache.bench.recognise

@@ -61,6 +61,11 @@ class ModuleLibrary:
         self._lock = Lock()
         self._in_flight: dict[str, Future[Record]] = {}
 
+    @property
+    def encodes(self) -> bool:
+        """Whether the model has attention states that can be kept at all."""
+        return bool(self._traits.layers)
+
     def key(self, run: ModuleRun) -> str:
         """The content-addressed key of a run: the same in every process, for equal content."""
         return self._keys([run])[run]

@@ -18,8 +18,9 @@ from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
 from promptcache.library import ModuleLibrary
 from promptcache.model.arena import Arena
+from promptcache.model.owncache import OwnCache
 from promptcache.model.prefill import assemble, positions_to_compute, prefill
-from promptcache.model.runner import ModelRunner, Traits
+from promptcache.model.runner import ModelRunner, Traits, new_arena
 from promptcache.reply import Stage, Trace, Usage, trace_of
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment
@@ -53,7 +54,7 @@ class Prefilled:
     """
 
     layout: Layout
-    arena: Arena
+    arena: Arena | OwnCache
     logits: Tensor
     trace: Trace
     usage: Usage
@@ -133,7 +134,7 @@ class Pipeline:
         if movement.unmovable:
             raise UnsupportedModelError(
                 f"{name} moves modules, but {movement.unmovable}. Use reuse=Exact(), which reuses "
-                "the longest common prefix and is right for every model."
+                "what it can without moving it and is right for every model."
             )
         if movement.limit is not None and tokens > movement.limit:
             raise UnsupportedModelError(
@@ -168,7 +169,7 @@ class Pipeline:
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
         clock.lap(Stage.LOOKUP)
         positions = positions_to_compute(layout, reused, policy.recomputed(layout, states))
-        arena = Arena(self._traits.layers, capacity=len(layout.ids) + room)
+        arena = new_arena(self._runner, self._traits, len(layout.ids) + room)
         assemble(arena, self._traits, reused, states)
         clock.lap(Stage.ASSEMBLE)
         logits = prefill(self._runner, self._traits, arena, layout, positions)
@@ -181,6 +182,8 @@ class Pipeline:
     ) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
         """The pieces that modules serve, and what there is to say about the others."""
         movement = self._traits.movement
+        if not self._traits.layers:
+            return (), (f"nothing is reused: {movement.unmovable}",)
         if movement.limit is not None and len(layout.ids) > movement.limit:
             return (), (
                 f"nothing is reused: beyond {movement.limit} tokens the model's "

@@ -79,7 +79,7 @@ class Shelf:
             self._prompts.declare_preamble(segments)
             layout = self._pipeline.layout(segments, bare=self._bare)
             runs.update(dict.fromkeys(piece.run for piece in layout.pieces if piece.run))
-        if encode:
+        if encode and self._library.encodes:
             self._library.fetch(list(runs))
 
     def add(
@@ -144,7 +144,8 @@ class Shelf:
         self.texts.update(new)
         for key, text in new.items():
             self._recognizer.add(key, text)
-        runs = self._runs([key_of(t) for t in chunk if t.strip()], target) if target else []
+        keys = [key_of(text) for text in chunk if text.strip()]
+        runs = self._runs(keys, target) if target and self._library.encodes else []
         records = self._library.fetch(runs)
         if pin:
             for record in records.values():

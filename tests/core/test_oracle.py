@@ -96,3 +96,19 @@ def test_the_models_config_is_left_as_it_was(engine: PromptCache) -> None:
     prefilled(engine, PROMPTS[1], Modular())
     assert engine.model.config.to_dict() == before
     assert engine.model.config._attn_implementation == attention
+
+
+@pytest.mark.parametrize("family", ["llama", "falcon_7b_style", "falcon_alibi", "mpt", "gemma3"])
+@pytest.mark.parametrize("policy", [Modular(), NoReuse()])
+def test_in_bfloat16_the_first_token_is_the_references_unless_two_are_as_likely(
+    family: str, policy: ReusePolicy
+) -> None:
+    engine = PromptCache(model(family, torch.bfloat16), byte_tokenizer())
+    engine.add_schema(SCHEMA)
+    for prompt in PROMPTS:
+        got = prefilled(engine, prompt, policy)
+        reused = got.layout.reusable if isinstance(policy, Modular) else ()
+        expected = modular_logits(engine.model, got.layout, reused).float()
+        best, second = expected.topk(2).values
+        if best - second > 0.05:
+            assert int(got.logits[0].argmax()) == int(expected.argmax())

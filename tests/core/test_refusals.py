@@ -19,7 +19,7 @@ from promptcache.errors import (
 from promptcache.pipeline import Clock
 from support.reference import plain_logits
 from support.words import byte_tokenizer
-from support.zoo import model
+from support.zoo import LINEAR, model
 
 LONG = "The sea is wide and blue, and full of fish. " * 3
 QUESTION = [{"role": "user", "content": f"{LONG}What?"}]
@@ -33,6 +33,27 @@ def llama() -> PromptCache:
 def test_absolute_positions_are_refused_with_the_policy_that_works() -> None:
     with pytest.raises(UnsupportedModelError, match=r"absolute positions.*reuse=Exact\(\)"):
         PromptCache(model("gpt2"), byte_tokenizer())
+
+
+@pytest.mark.parametrize("family", list(LINEAR))
+def test_linear_attention_is_refused_with_the_policy_that_works(family: str) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"not keys and values.*reuse=Exact\(\)"):
+        PromptCache(model(family), byte_tokenizer())
+
+
+@pytest.mark.parametrize("family", list(LINEAR))
+def test_linear_attention_answers_as_plain_transformers_with_exact(family: str) -> None:
+    cache = PromptCache(model(family), byte_tokenizer(), reuse=Exact())
+    cache.add_schema('<schema name="s"><user>U<collection name="c"/></user></schema>')
+    cache.cache_documents([LONG], schema="s", progress=False)
+    reply = cache.generate_messages(QUESTION, max_new_tokens=8, do_sample=False)
+    ids = byte_tokenizer().apply_chat_template(
+        QUESTION, add_generation_prompt=True, return_tensors="pt", return_dict=False
+    )
+    expected = cache.model.generate(ids, max_new_tokens=8, do_sample=False)
+    assert list(reply.token_ids) == expected[0, ids.shape[1] :].tolist()
+    assert reply.usage.reused_tokens == 0
+    assert "nothing is reused" in reply.trace.warnings[0]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama_dynamic", "phi3_longrope"])

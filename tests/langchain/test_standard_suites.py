@@ -9,9 +9,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
-from support.rag import DOCUMENTS, PROMPT, tiny_engine
 
 from langchain_promptcache import ChatPromptCache
+from support.rag import DOCUMENTS, PROMPT, tiny_engine
 
 DETAILS = ["cache_read_input", "cache_creation_input"]
 shared_engine = cache(tiny_engine)

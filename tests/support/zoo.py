@@ -109,6 +109,19 @@ LONGROPE = _rope(
     "longrope", factor=4.0, original_max_position_embeddings=64,
     short_factor=[1.0] * 4, long_factor=[3.0] * 4,
 )  # fmt: skip
+LINEAR: dict[str, Callable[[], Any]] = {
+    "qwen3_next": lambda: _config(
+        "Qwen3NextConfig", **SMALL, head_dim=16, linear_num_value_heads=4, linear_num_key_heads=2,
+        linear_key_head_dim=8, linear_value_head_dim=8, num_experts=4, num_experts_per_tok=2,
+        moe_intermediate_size=24, shared_expert_intermediate_size=24,
+        layer_types=["linear_attention", "full_attention", "linear_attention"],
+    ),
+    "mamba": lambda: _config(
+        "MambaConfig", vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, state_size=8,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0,
+    ),
+    "lfm2": lambda: _config("Lfm2Config", **SMALL, layer_types=["conv", "full_attention", "conv"]),
+}  # fmt: skip
 REFUSED: dict[str, Callable[[], Any]] = {
     "gpt2": lambda: _config(
         "GPT2Config", vocab_size=VOCAB, n_embd=32, n_layer=3, n_head=4, n_positions=1024,
@@ -131,7 +144,7 @@ def _without(values: dict[str, Any], *names: str) -> dict[str, Any]:
 @cache
 def model(family: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The family's tiny model, made once a process; the same weights every time."""
-    config = {**FAMILIES, **REFUSED}[family]()
+    config = {**FAMILIES, **REFUSED, **LINEAR}[family]()
     config.use_cache = True
     torch.manual_seed(7)
     made = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)

@@ -7,7 +7,7 @@ refuses what it cannot (soft-capped scores, attention sinks): such models keep t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,8 +60,8 @@ def register() -> None:
 
 
 @contextmanager
-def attention_set(model: PreTrainedModel, name: str | None) -> Iterator[None]:
-    """Let `model` use the attention of that name inside the block; None leaves its own.
+def attention_set(configs: Sequence[Any], name: str | None) -> Iterator[None]:
+    """Let the model of these configs use that attention inside the block; None leaves its own.
 
     Restores what was set before, also after an error. Not safe against other threads that run the
     same model: the caller holds its lock.
@@ -69,7 +69,6 @@ def attention_set(model: PreTrainedModel, name: str | None) -> Iterator[None]:
     if name is None:
         yield
         return
-    configs = {id(module.config): module.config for module in _with_config(model)}.values()
     before = [(config, config._attn_implementation_internal) for config in configs]
     try:
         for config, _ in before:
@@ -80,7 +79,12 @@ def attention_set(model: PreTrainedModel, name: str | None) -> Iterator[None]:
             config._attn_implementation_internal = previous
 
 
-def _with_config(model: PreTrainedModel) -> Iterator[Any]:
-    for module in model.modules():
-        if hasattr(getattr(module, "config", None), "_attn_implementation_internal"):
-            yield module
+def configs_of(model: PreTrainedModel) -> tuple[Any, ...]:
+    """Every distinct config object that a module of the model reads its attention from."""
+    configs = {id(config): config for m in model.modules() if (config := _config(m)) is not None}
+    return tuple(configs.values())
+
+
+def _config(module: nn.Module) -> Any:
+    config = getattr(module, "config", None)
+    return config if hasattr(config, "_attn_implementation_internal") else None

@@ -15,6 +15,7 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 
 from promptcache.errors import OptionError, valid
 from promptcache.model.arena import Arena
+from promptcache.model.owncache import OwnCache
 from promptcache.model.runner import ModelRunner, Traits
 
 OPTIONS = frozenset(
@@ -72,7 +73,7 @@ def check_options(options: dict[str, Any]) -> None:
 def decode(
     runner: ModelRunner,
     traits: Traits,
-    arena: Arena,
+    arena: Arena | OwnCache,
     prompt: Sequence[int],
     logits: Tensor,
     options: dict[str, Any],

@@ -10,6 +10,7 @@ from torch import Tensor
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.model.arena import Arena
+from promptcache.model.owncache import OwnCache
 from promptcache.model.runner import ModelRunner, Traits
 
 
@@ -24,18 +25,26 @@ def positions_to_compute(
 
 
 def assemble(
-    arena: Arena, traits: Traits, reused: Iterable[Piece], records: Mapping[ModuleRun, KV]
+    arena: Arena | OwnCache,
+    traits: Traits,
+    reused: Iterable[Piece],
+    records: Mapping[ModuleRun, KV],
 ) -> None:
     """Move each reused piece's attention states to its place in the arena."""
     rotations = traits.movement.rotations or (None,) * len(traits.layers)
     for piece in reused:
         assert piece.run is not None
+        assert isinstance(arena, Arena)
         kv = records[piece.run].slice(piece.offset, piece.offset + len(piece.ids))
         arena.write(kv, piece.start, rotations)
 
 
 def prefill(
-    runner: ModelRunner, traits: Traits, arena: Arena, layout: Layout, positions: list[int]
+    runner: ModelRunner,
+    traits: Traits,
+    arena: Arena | OwnCache,
+    layout: Layout,
+    positions: list[int],
 ) -> Tensor:
     """Compute `positions`, the arena holding the others; logits `[1, vocabulary]` of the last."""
     ids = torch.tensor([[layout.ids[position] for position in positions]])

@@ -30,14 +30,17 @@ CHANGES_WITH_LENGTH = ("dynamic", "longrope")
 def probe(runner: ModelRunner) -> Traits:
     """Run the model a few times on short sequences and say how it is to be used.
 
-    Raises UnsupportedModelError for a model whose cache holds no keys and values, or that does not
-    reproduce its own logits when positions are computed out of order.
+    Raises UnsupportedModelError for a model that does not reproduce its own logits when positions
+    are computed out of order.
     """
     attention.register()
     ids = _probe_ids(runner.model)
     with runner.lock, torch.no_grad():
         output = runner.model(input_ids=ids, use_cache=True, return_dict=True)
-        shapes = _layer_shapes(runner.model, output.past_key_values)
+        layers = getattr(getattr(output, "past_key_values", None), "layers", ())
+        if not layers or not all(_holds_keys(layer) for layer in layers):
+            return Traits((), None, Movement(unmovable=_opaque(runner.model, layers)))
+        shapes = tuple(_shape(layer) for layer in layers)
         chosen = _attention(runner, shapes, ids, output.logits)
         return Traits(shapes, chosen, _movement(runner, ids))
 
@@ -68,24 +71,22 @@ def _probe_ids(model: PreTrainedModel) -> Tensor:
     return ids.to(model.get_input_embeddings().weight.device)
 
 
-def _layer_shapes(model: PreTrainedModel, cache: Any) -> tuple[LayerShape, ...]:
-    layers = getattr(cache, "layers", None)
-    if not layers or not all(_holds_keys(layer) for layer in layers):
-        kinds = sorted({type(layer).__name__ for layer in layers or [cache]})
-        raise UnsupportedModelError(
-            f"{type(model).__name__} keeps state that is not keys and values per token "
-            f"({', '.join(kinds)}), as linear attention does; promptcache cannot cut or join it. "
-            "Use plain transformers for this model."
-        )
-    return tuple(
-        LayerShape(
-            layer.keys.shape[1],
-            layer.keys.shape[3],
-            layer.values.shape[3],
-            layer.keys.dtype,
-            layer.keys.device,
-        )
-        for layer in layers
+def _shape(layer: Any) -> LayerShape:
+    return LayerShape(
+        layer.keys.shape[1],
+        layer.keys.shape[3],
+        layer.values.shape[3],
+        layer.keys.dtype,
+        layer.keys.device,
+    )
+
+
+def _opaque(model: PreTrainedModel, layers: Sequence[Any]) -> str:
+    kinds = {type(layer).__name__ for layer in layers if not _holds_keys(layer)}
+    return (
+        f"{type(model).__name__} keeps state that is not keys and values per token "
+        f"({', '.join(sorted(kinds)) or 'recurrent'}), as linear attention does, which cannot be "
+        "cut into modules"
     )
 
 

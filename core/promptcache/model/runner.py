@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from promptcache.errors import ModelError
 from promptcache.model.arena import Arena, LayerShape
-from promptcache.model.attention import attention_set
+from promptcache.model.attention import attention_set, configs_of
+from promptcache.model.owncache import OwnCache
 from promptcache.rotate import Movement
 
 
@@ -24,8 +25,9 @@ from promptcache.rotate import Movement
 class Traits:
     """What promptcache has found out about a model by running it (see `probe`).
 
-    `attention` is the name of the attention that our forwards use, None for the model's own;
-    `movement` says how its keys move from one position to another.
+    `layers` is empty for a model whose states are not keys and values per token: nothing of it
+    can be reused. `attention` is the name of the attention that our forwards use, None for the
+    model's own; `movement` says how its keys move from one position to another.
     """
 
     layers: tuple[LayerShape, ...]
@@ -38,6 +40,13 @@ class Traits:
         return sum(layer.token_bytes for layer in self.layers)
 
 
+def new_arena(runner: ModelRunner, traits: Traits, capacity: int) -> Arena | OwnCache:
+    """Room for one sequence of at most `capacity` tokens."""
+    if not traits.layers:
+        return OwnCache(runner.model.config)
+    return Arena(traits.layers, capacity=capacity)
+
+
 class ModelRunner:
     """A model that runs forwards for us, one at a time, under a lock."""
 
@@ -45,6 +54,8 @@ class ModelRunner:
         self.model = model
         self.lock = RLock()
         accepted = inspect.signature(model.forward).parameters
+        self._configs = configs_of(model)
+        self._cache_name = "past_key_values" if "past_key_values" in accepted else "cache_params"
         self._takes_positions = "position_ids" in accepted
         self._takes_logits_to_keep = "logits_to_keep" in accepted
 
@@ -63,7 +74,7 @@ class ModelRunner:
         self,
         ids: Tensor,
         positions: Sequence[int],
-        arena: Arena,
+        arena: Arena | OwnCache,
         *,
         length: int | None = None,
         attention: str | None = None,
@@ -80,17 +91,16 @@ class ModelRunner:
                 "the model is in training mode, where dropout makes attention states random; "
                 "call model.eval() first"
             )
-        arguments: dict[str, object] = {}
+        arguments: dict[str, object] = {self._cache_name: arena}
         if self._takes_positions:
             row = torch.tensor([positions], device=self.device)
             arguments["position_ids"] = row.expand(ids.shape[0], -1)
         if self._takes_logits_to_keep and not every_logit:
             arguments["logits_to_keep"] = 1
-        with self.lock, torch.no_grad(), attention_set(self.model, attention):
+        with self.lock, torch.no_grad(), attention_set(self._configs, attention):
             arena.aim(positions, positions[-1] + 1 if length is None else length)
             output = self.model(
                 input_ids=ids.to(self.device),
-                past_key_values=arena,
                 use_cache=True,
                 return_dict=True,
                 **arguments,

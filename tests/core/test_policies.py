@@ -1,0 +1,74 @@
+"""The moments of a reuse policy, for policies of the user's own too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from promptcache import PromptCache, ReusePolicy
+from promptcache.kv import KV
+from promptcache.layout import Layout, ModuleRun
+from promptcache.pipeline import Clock
+from support.reference import plain_logits
+from support.words import byte_tokenizer
+from support.zoo import model
+
+DOCUMENTS = [f"Document {i} is about {word}, and no more." for i, word in enumerate("abc")]
+QUESTION = [{"role": "user", "content": "\n".join(DOCUMENTS) + "\nWell?"}]
+
+
+@dataclass(frozen=True, slots=True)
+class LoudestValues(ReusePolicy):
+    """Computes the share of each module's tokens again whose values are largest."""
+
+    share: float
+
+    def rank(self, kv: KV) -> Mapping[str, Tensor]:
+        return {"loudness": torch.stack([v.norm(dim=(0, 2)) for v in kv.values]).sum(0)}
+
+    def recomputed(self, layout: Layout, records: Mapping[ModuleRun, KV]) -> Collection[int]:
+        chosen: set[int] = set()
+        for piece in layout.reusable:
+            assert piece.run is not None
+            loudness = records[piece.run].side["loudness"]
+            count = round(self.share * len(loudness))
+            order = loudness.argsort(descending=True)[:count]
+            inside = order[(order >= piece.offset) & (order < piece.offset + len(piece.ids))]
+            chosen.update(piece.start + int(token) - piece.offset for token in inside)
+        return chosen
+
+
+def test_what_a_policy_ranks_is_kept_with_the_module_and_there_when_it_is_reused() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer(), reuse=LoudestValues(0.5))
+    cache.cache_documents(DOCUMENTS, progress=False)
+    for _ in range(2):
+        reply = cache.generate_messages(QUESTION, max_new_tokens=1)
+    assert 0.4 < reply.usage.recomputed / (reply.usage.recomputed + reply.usage.reused_tokens) < 0.6
+    assert any(0 < span.recomputed < span.tokens for span in reply.trace)
+
+
+def test_recomputing_every_token_in_place_gives_the_logits_of_plain_transformers() -> None:
+    for family in ("llama", "mistral_windowed", "gemma2", "bloom", "gptj"):
+        cache = PromptCache(model(family), byte_tokenizer())
+        cache.cache_documents(DOCUMENTS, progress=False)
+        segments = cache._prompts.from_messages(QUESTION, cache._shelf.recognise)
+        got = cache._pipeline.run(segments, LoudestValues(1.0), Clock(), room=1)
+        expected = plain_logits(cache.model, got.layout.ids)
+        assert torch.allclose(got.logits[0], expected, atol=1e-4)
+        assert got.usage.reused_tokens == 0
+
+
+def test_recomputed_tokens_do_not_see_what_comes_after_them() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.cache_documents(DOCUMENTS, progress=False)
+    first_keys = []
+    for question in ("Well?", "What else is there to say, and to whom?"):
+        ask = [{"role": "user", "content": "\n".join(DOCUMENTS) + "\n" + question}]
+        segments = cache._prompts.from_messages(ask, cache._shelf.recognise)
+        got = cache._pipeline.run(segments, LoudestValues(0.3), Clock(), room=1)
+        stop = got.layout.pieces[-3].start
+        first_keys.append(got.arena.read(0, stop).keys[-1])
+    assert torch.allclose(*first_keys, atol=1e-5)

@@ -1,0 +1,180 @@
+"""Unchanged chains with only the model swapped: what they reuse, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+import pytest
+from langchain_classic.chains import create_retrieval_chain
+from langchain_classic.chains.combine_documents import create_stuff_documents_chain
+from langchain_core.documents import Document
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate, PromptTemplate
+from langchain_core.runnables import Runnable, RunnablePassthrough
+
+from core.text.short_templates import GEMMA_3, LLAMA_2, LLAMA_3, MISTRAL, QWEN_3
+from langchain_promptcache import ChatPromptCache
+from langchain_promptcache.demo.plain import PlainChat
+from promptcache import NoReuse, PromptCache
+from support.rag import DOCUMENTS, PROMPT, QUESTION, Ear, Shelf, reused, tiny_engine
+from support.words import TEMPLATE, byte_tokenizer
+from support.zoo import model
+
+SHUFFLED = [DOCUMENTS[2], DOCUMENTS[0], DOCUMENTS[1]]
+LENGTH = 12
+HUB = ChatPromptTemplate.from_template(
+    "Answer briefly.\nQuestion: {input} \nContext: {context} \nAnswer:"
+)
+HISTORY = ChatPromptTemplate.from_messages(
+    [
+        ("system", "Answer from the context and what was said.\n\n{context}"),
+        ("placeholder", "{chat_history}"),
+        ("human", "{input}"),
+    ]
+)
+PLAIN = PromptTemplate.from_template("{context}\n\nQuestion: {input}\nAnswer:")
+SAID = [HumanMessage("Is it white?"), AIMessage("Yes.")]
+
+Make = Callable[[BaseChatModel, list[Document]], Runnable[Any, Any]]
+
+
+def stuff(llm: BaseChatModel, documents: list[Document]) -> Runnable[Any, Any]:
+    given = RunnablePassthrough.assign(context=lambda _: documents)
+    return given | create_stuff_documents_chain(llm, PROMPT)
+
+
+def stuff_with_history(llm: BaseChatModel, documents: list[Document]) -> Runnable[Any, Any]:
+    given = RunnablePassthrough.assign(context=lambda _: documents, chat_history=lambda _: SAID)
+    return given | create_stuff_documents_chain(llm, HISTORY)
+
+
+def stuff_with_titles(llm: BaseChatModel, documents: list[Document]) -> Runnable[Any, Any]:
+    given = RunnablePassthrough.assign(context=lambda _: documents)
+    titled = PromptTemplate.from_template("Text:\n{page_content}")
+    return given | create_stuff_documents_chain(llm, PROMPT, document_prompt=titled)
+
+
+def stuff_question_first(llm: BaseChatModel, documents: list[Document]) -> Runnable[Any, Any]:
+    given = RunnablePassthrough.assign(context=lambda _: documents)
+    return given | create_stuff_documents_chain(llm, HUB)
+
+
+def retrieval(llm: BaseChatModel, documents: list[Document]) -> Runnable[Any, Any]:
+    combine = create_stuff_documents_chain(llm, PROMPT)
+    return create_retrieval_chain(Shelf(documents=documents), combine) | itemgetter("answer")
+
+
+def format_docs(documents: list[Document]) -> str:
+    return "\n\n".join(document.page_content for document in documents)
+
+
+def lcel(llm: BaseChatModel, documents: list[Document]) -> Runnable[Any, Any]:
+    retrieved = itemgetter("input") | Shelf(documents=documents) | format_docs
+    given = {"context": retrieved, "input": itemgetter("input")}
+    return given | PROMPT | llm | StrOutputParser()
+
+
+def lcel_with_plain_prompt(llm: BaseChatModel, documents: list[Document]) -> Runnable[Any, Any]:
+    given = RunnablePassthrough.assign(context=lambda _: format_docs(documents))
+    return given | PLAIN | llm | StrOutputParser()
+
+
+@dataclass(frozen=True)
+class Case:
+    make: Make
+    prompt: BasePromptTemplate[Any]
+    question_first: bool = False
+
+
+CASES = [
+    Case(stuff, PROMPT),
+    Case(stuff_with_history, HISTORY),
+    Case(stuff_with_titles, PROMPT),
+    Case(stuff_question_first, HUB, question_first=True),
+    Case(retrieval, PROMPT),
+    Case(lcel, PROMPT),
+    Case(lcel_with_plain_prompt, PLAIN),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.make.__name__)
+def case(request: pytest.FixtureRequest) -> Case:
+    chosen: Case = request.param
+    return chosen
+
+
+@pytest.fixture
+def engine() -> PromptCache:
+    return tiny_engine()
+
+
+def answered(case: Case, llm: ChatPromptCache, documents: list[Document]) -> AIMessage:
+    ear = Ear()
+    case.make(llm, documents).invoke({"input": QUESTION}, config={"callbacks": [ear]})
+    return ear.message
+
+
+def test_documents_that_were_registered_are_all_reused_from_the_second_call_on(
+    case: Case, engine: PromptCache
+) -> None:
+    llm = ChatPromptCache(engine=engine, max_tokens=1)
+    llm.cache_documents(DOCUMENTS, progress=False)
+    assert reused(answered(case, llm, DOCUMENTS), DOCUMENTS, engine) == 0
+    second = answered(case, llm, SHUFFLED)
+    assert reused(second, DOCUMENTS, engine) == 1
+    assert second.usage_metadata["input_token_details"]["cache_creation"] == 0
+
+
+def test_documents_cached_for_a_prompt_are_all_reused_in_the_first_call(
+    case: Case, engine: PromptCache
+) -> None:
+    llm = ChatPromptCache(engine=engine, max_tokens=1)
+    cached = llm.cache_documents(DOCUMENTS, prompt=case.prompt, progress=False)
+    assert cached.encoded == len(DOCUMENTS)
+    for documents in (DOCUMENTS, SHUFFLED):
+        message = answered(case, llm, documents)
+        assert reused(message, DOCUMENTS, engine) == 1
+        assert message.usage_metadata["input_token_details"]["cache_creation"] == 0
+
+
+def test_the_preamble_of_a_prompts_schema_is_that_of_the_chains_prompts(
+    case: Case, engine: PromptCache
+) -> None:
+    llm = ChatPromptCache(engine=engine, max_tokens=1)
+    llm.cache_documents(DOCUMENTS, prompt=case.prompt, progress=False)
+    spans = answered(case, llm, DOCUMENTS).response_metadata["provenance"]
+    preamble = [span for span in spans if span["module"] == "preamble"]
+    assert {span["provenance"] for span in preamble} == {"exact"}
+    modules = [s for s in spans if s["module"] not in (None, "preamble")]
+    directly_after = modules[0]["start"] == sum(span["tokens"] for span in preamble)
+    assert directly_after == (modules[0]["provenance"] == "exact")
+    assert directly_after or case.question_first or case.make is stuff_with_titles
+
+
+def test_greedy_answers_without_reuse_are_those_of_plain_transformers(
+    case: Case, engine: PromptCache
+) -> None:
+    llm = ChatPromptCache(engine=engine, max_tokens=LENGTH, temperature=0, reuse=NoReuse())
+    llm.cache_documents(DOCUMENTS, progress=False)
+    plain = PlainChat(model=model("llama"), tokenizer=byte_tokenizer(), max_tokens=LENGTH)
+    asked = {"input": QUESTION}
+    for documents in (DOCUMENTS, SHUFFLED):
+        expected = case.make(plain, documents).invoke(asked)
+        assert case.make(llm, documents).invoke(asked) == expected
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, LLAMA_3, LLAMA_2, GEMMA_3, QWEN_3, MISTRAL])
+def test_documents_cached_for_a_prompt_are_reused_under_every_chat_template(template: str) -> None:
+    engine = tiny_engine(template)
+    llm = ChatPromptCache(engine=engine, max_tokens=1)
+    user_only = template == MISTRAL
+    case = CASES[-1] if user_only else CASES[0]
+    llm.cache_documents(DOCUMENTS, prompt=case.prompt, progress=False)
+    message = answered(case, llm, SHUFFLED)
+    assert reused(message, DOCUMENTS, engine) == 1
+    assert message.usage_metadata["input_token_details"]["cache_creation"] == 0

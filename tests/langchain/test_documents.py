@@ -1,0 +1,69 @@
+"""Documents from loaders, lists and generators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from langchain_core.document_loaders import BaseLoader
+from langchain_core.documents import Document
+
+from langchain_promptcache import ChatPromptCache
+from promptcache.errors import TemplateError
+from support.rag import DOCUMENTS, PROMPT, Ear, tiny_engine
+
+
+class Loader(BaseLoader):
+    def __init__(self) -> None:
+        self.read = 0
+
+    def lazy_load(self) -> Iterator[Document]:
+        for document in DOCUMENTS:
+            self.read += 1
+            yield document
+
+
+@pytest.fixture
+def llm() -> ChatPromptCache:
+    return ChatPromptCache(engine=tiny_engine(), max_tokens=1)
+
+
+def test_a_loader_is_read_once(llm: ChatPromptCache) -> None:
+    loader = Loader()
+    assert llm.cache_documents(loader, prompt=PROMPT, progress=False).encoded == len(DOCUMENTS)
+    assert loader.read == len(DOCUMENTS)
+
+
+def test_documents_and_texts_may_be_mixed_and_come_from_a_generator(llm: ChatPromptCache) -> None:
+    mixed = (d if i else d.page_content for i, d in enumerate(DOCUMENTS))
+    assert llm.cache_documents(mixed, progress=False).added == len(DOCUMENTS)
+
+
+def test_a_document_is_known_by_its_text_without_the_white_space_around_it(
+    llm: ChatPromptCache,
+) -> None:
+    padded = [Document(f"\n{d.page_content}\n\n") for d in DOCUMENTS]
+    llm.cache_documents(DOCUMENTS, progress=False)
+    assert llm.cache_documents([*padded, Document(" \n")], progress=False).known == len(DOCUMENTS)
+
+
+def test_the_bar_shows_how_many_documents_are_done(
+    llm: ChatPromptCache, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llm.cache_documents(DOCUMENTS, prompt=PROMPT)
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_caching_for_a_prompt_twice_encodes_once(llm: ChatPromptCache) -> None:
+    llm.cache_documents(DOCUMENTS, prompt=PROMPT, progress=False)
+    again = llm.cache_documents(DOCUMENTS, prompt=PROMPT, progress=False)
+    assert (again.known, again.encoded) == (len(DOCUMENTS), 0)
+
+
+def test_a_prompt_without_the_variable_caches_nothing(llm: ChatPromptCache) -> None:
+    with pytest.raises(TemplateError, match="no variable 'docs'"):
+        llm.cache_documents(DOCUMENTS, prompt=PROMPT, document_variable="docs", progress=False)
+    ear = Ear()
+    text = DOCUMENTS[0].page_content
+    llm.invoke(PROMPT.invoke({"context": text, "input": "?"}), config={"callbacks": [ear]})
+    assert ear.message.usage_metadata["input_token_details"]["cache_creation"] == 0
