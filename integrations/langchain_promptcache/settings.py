@@ -62,10 +62,6 @@ class EngineSettings(BaseModel):
     """Keeps tenants apart: modules of one are never found by another."""
     chat_template: str | None = Field(default=None, repr=False)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    engine: Annotated[PromptCache, SkipValidation] = Field(
-        default_factory=_loaded, exclude=True, repr=False
-    )
-    """What all of the above become; several objects may share one."""
     reuse: Annotated[ReusePolicy | None, SkipValidation] = None
     """Which cached tokens are computed again; default: the engine's own policy."""
 
@@ -82,6 +78,12 @@ class EngineSettings(BaseModel):
     """Other generation options of transformers, by name."""
     streaming: bool = False
     """Whether `invoke` streams inside, for callbacks that listen to tokens."""
+
+    # Last, so that nothing is loaded when another field is wrong.
+    engine: Annotated[PromptCache, SkipValidation] = Field(
+        default_factory=_loaded, exclude=True, repr=False
+    )
+    """The loaded model and its cache; several objects may share one."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -37,7 +37,7 @@ def turns_of(prompt: ChatPromptTemplate, outer: Values | None = None) -> Iterato
             yield from turns_of(message, values)
         else:
             role = _role(message)
-            parts = _parts(message, values) if role else [Opaque(f"a {type(message).__name__}")]
+            parts = _parts(message, values) if role else [Opaque(type(message).__name__)]
             yield Turn(role, tuple(parts))
 
 
@@ -56,7 +56,7 @@ def _parts(message: Any, values: Values) -> Iterator[Part]:
         if isinstance(prompt, StringPromptTemplate):
             yield from parts_of(prompt, values)
         else:
-            yield Opaque(f"a {type(prompt).__name__}")
+            yield Opaque(type(prompt).__name__)
 
 
 def _fixed(message: BaseMessage) -> Iterator[Part]:

@@ -66,7 +66,7 @@ def _turns(prompt: BasePromptTemplate[Any]) -> Iterator[Turn]:
     if isinstance(prompt, StringPromptTemplate):  # chat models get its text as the user's
         return iter([Turn("user", tuple(parts_of(prompt, {})))])
     raise TemplateError(
-        f"a {type(prompt).__name__} cannot become a schema; expected a ChatPromptTemplate or a "
+        f"{type(prompt).__name__} cannot become a schema; expected a ChatPromptTemplate or a "
         "PromptTemplate"
     )
 

@@ -18,7 +18,7 @@ Values = Mapping[str, Any]
 def parts_of(template: BasePromptTemplate[Any], outer: Values) -> Iterator[Part]:
     """The parts of a text template; `outer` are the partial variables of what it stands in."""
     if type(template) is not PromptTemplate:
-        yield Opaque(f"a {type(template).__name__}")
+        yield Opaque(type(template).__name__)
     elif template.template_format not in FORMATS:
         yield Opaque(f"a {template.template_format} template")
     else:
