@@ -132,7 +132,7 @@ def _source(name: str | Path) -> str:
     if str(name) == "pocket":
         from promptcache.pocket import pocket_path
 
-        return str(pocket_path())
+        name = pocket_path()
     path = Path(name).expanduser()
     if path.exists() or isinstance(name, Path) or str(name).startswith((".", "/", "~")):
         if not path.is_dir():
