@@ -113,9 +113,11 @@ def engine() -> PromptCache:
     return tiny_engine()
 
 
-def answered(case: Case, llm: ChatPromptCache, documents: list[Document]) -> AIMessage:
+def answered(
+    case: Case, llm: ChatPromptCache, documents: list[Document], question: str = QUESTION
+) -> AIMessage:
     ear = Ear()
-    case.make(llm, documents).invoke({"input": QUESTION}, config={"callbacks": [ear]})
+    case.make(llm, documents).invoke({"input": question}, config={"callbacks": [ear]})
     return ear.message
 
 
@@ -136,8 +138,8 @@ def test_documents_cached_for_a_prompt_are_all_reused_in_the_first_call(
     llm = ChatPromptCache(engine=engine, max_tokens=1)
     cached = llm.cache_documents(DOCUMENTS, prompt=case.prompt, progress=False)
     assert cached.encoded == len(DOCUMENTS)
-    for documents in (DOCUMENTS, SHUFFLED):
-        message = answered(case, llm, documents)
+    for documents, question in ((DOCUMENTS, QUESTION), (SHUFFLED, "And who plays?")):
+        message = answered(case, llm, documents, question)
         assert reused(message, DOCUMENTS, engine) == 1
         assert message.usage_metadata["input_token_details"]["cache_creation"] == 0
 

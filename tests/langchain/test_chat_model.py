@@ -213,6 +213,14 @@ def test_a_block_with_cache_control_is_a_module(block: Any) -> None:
     assert module["provenance"] == "exact"
 
 
+def test_a_document_that_was_expected_and_is_not_there_is_noted_with_the_reason() -> None:
+    llm = ChatPromptCache(engine=tiny_engine(), max_tokens=1)
+    llm.cache_documents(DOCUMENTS, progress=False)
+    message = llm.invoke(TEXT[:50], expected=[TEXT])
+    (note,) = message.response_metadata["notes"]
+    assert "cut" in note
+
+
 def test_roles_are_the_chat_templates_own(llm: ChatPromptCache) -> None:
     messages = [
         SystemMessage("a"), ChatMessage("b", role="human"), AIMessage("c"),
