@@ -62,7 +62,7 @@ class EngineSettings(BaseModel):
     """Keeps tenants apart: modules of one are never found by another."""
     chat_template: str | None = Field(default=None, repr=False)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    reuse: Annotated[ReusePolicy | None, SkipValidation] = None
+    reuse: ReusePolicy | None = None
     """Which cached tokens are computed again; default: the engine's own policy."""
 
     max_tokens: int | None = None
@@ -76,7 +76,7 @@ class EngineSettings(BaseModel):
     """Strings that end an answer and are not part of it."""
     generation_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Other generation options of transformers, by name."""
-    streaming: bool = False
+    streaming: bool | None = None
     """Whether `invoke` streams inside, for callbacks that listen to tokens."""
 
     # Last, so that nothing is loaded when another field is wrong.
@@ -94,10 +94,11 @@ class EngineSettings(BaseModel):
         refuse_unknown(settings, cls.model_fields)
         if isinstance(settings.get("model"), PathLike):
             settings["model"] = fspath(settings["model"])
-        engine = settings.get("engine")
-        if engine is not None:
-            _check_engine(engine, settings, cls)
-            settings["model"] = engine.name
+        if settings.get("engine") is None:
+            settings.pop("engine", None)
+        else:
+            _check_engine(settings["engine"], settings, cls)
+            settings["model"] = settings["engine"].name
         try:
             return handler(settings)
         except ValidationError as error:
@@ -116,9 +117,10 @@ class EngineSettings(BaseModel):
         asked |= {name: value for name, value in set_here.items() if value is not None}
         asked |= with_our_names(given)
         asked.pop("stream", None)  # LangChain's own, settled by the method it has called
-        if asked.pop("model", self.model) != self.model:
+        model = asked.pop("model", self.model)
+        if model != self.model:
             raise OptionError(
-                f"model={given['model']!r} was asked for in a call, but {self.model!r} is loaded; "
+                f"model={model!r} was asked for in a call, but {self.model!r} is loaded; "
                 f"make another {type(self).__name__} for another model"
             )
         if stop is not None:
@@ -171,4 +173,5 @@ def _with_sampling(options: dict[str, Any]) -> dict[str, Any]:
 def _first_of(error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
-    return f"{name}={first['input']!r:.80} is not valid: {first['msg'].lower()}"
+    said = first["msg"]
+    return f"{name}={first['input']!r:.80} is not valid: {said[0].lower()}{said[1:]}"

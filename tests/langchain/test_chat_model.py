@@ -51,8 +51,9 @@ def test_copies_share_the_engine(llm: ChatPromptCache, engine: PromptCache) -> N
     assert llm.bind(stop=["a"]).bound.engine is engine
     assert llm.model_copy(update={"temperature": 1.0}).engine is engine
     choice = llm.configurable_fields(max_tokens=ConfigurableField("length"))
-    message = choice.invoke("Hello", config={"configurable": {"length": 2}})
-    assert message.usage_metadata["output_tokens"] == 2
+    chosen = {"configurable": {"length": 2}}
+    assert choice.invoke("Hello", config=chosen).usage_metadata["output_tokens"] == 2
+    assert len(list(choice.stream("Hello", config=chosen))) > 1
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_copies_share_the_engine(llm: ChatPromptCache, engine: PromptCache) -> N
         ({"max_tokens": 3, "max_new_tokens": 3}, "max_tokens and max_new_tokens are the same"),
         ({"temperature": "hot"}, "temperature='hot' is not valid: input should be a valid number"),
         ({"engine": "pocket"}, "engine='pocket' is not a PromptCache"),
+        ({"reuse": "all"}, "reuse='all' is not valid: input should be an instance of ReusePolicy"),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name(settings: dict[str, Any], said: str) -> None:
@@ -265,7 +267,7 @@ async def test_a_prompt_that_cannot_be_run_is_one_sentence(
     [
         ({"num_beams": 4}, "num_beams=4 asks for beam search"),
         ({"n_tokens": 4}, "unknown generation option 'n_tokens'"),
-        ({"model": "other"}, "model='other' was asked for in a call, but 'tiny' is loaded"),
+        ({"model_id": "other"}, "model='other' was asked for in a call, but 'tiny' is loaded"),
         ({"reuse": "all"}, "reuse='all' is not a reuse policy"),
         ({"max_tokens": 0}, "max_new_tokens=0 is not a positive number"),
     ],

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.documents import Document
 from langchain_core.messages import SystemMessage
 from langchain_core.prompts import (
@@ -182,3 +185,47 @@ def test_what_cannot_be_translated_is_refused(prompt: BasePromptTemplate[Any], s
 
 def test_schemas_are_values() -> None:
     assert isinstance(schema_from_prompt(PROMPT), Schema)
+
+
+TEXTS = st.text("ab {}\n", max_size=6).map(lambda text: text.replace("{", "{{").replace("}", "}}"))
+HOLES = st.sampled_from(["{context}", "{input}", "{tone}", "{fixed}"])
+MESSAGES = st.tuples(
+    st.sampled_from(["system", "human", "ai"]),
+    st.lists(TEXTS | HOLES, max_size=5).map("".join),
+)
+
+
+ROLES = {"system": "system", "human": "user", "ai": "assistant"}
+
+
+def beginning(schema: Schema) -> list[tuple[str, str]]:
+    """Roles and fixed texts up to the documents."""
+    turns = []
+    for role in schema.children:
+        assert isinstance(role, Role)
+        texts = takewhile(lambda node: isinstance(node, Text), role.children)
+        turns.append((role.role, "".join(text.text for text in texts)))
+        if CONTEXT in role.children:
+            break
+    return turns
+
+
+@given(
+    messages=st.lists(MESSAGES, min_size=1, max_size=4),
+    said=st.text("xy \n", min_size=1, max_size=3),
+)
+def test_every_prompt_of_a_template_begins_with_what_its_schema_says(
+    messages: list[tuple[str, str]], said: str
+) -> None:
+    prompt = chat(*messages, partial_variables={"fixed": " partial "})
+    try:
+        schema = schema_from_prompt(prompt)
+    except TemplateError:
+        return
+    values = dict.fromkeys(("context", "input", "tone"), said)
+    messages_said = prompt.format_messages(**values)
+    rendered = [(ROLES[m.type], m.text) for m in messages_said if m.text]
+    *whole, (role, text) = beginning(schema)
+    assert rendered[: len(whole)] == whole
+    assert rendered[len(whole)][0] == role
+    assert rendered[len(whole)][1].startswith(text)
