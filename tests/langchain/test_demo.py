@@ -12,9 +12,9 @@ from rich.console import Console
 from langchain_promptcache import ChatPromptCache, demo
 from langchain_promptcache.demo.library import (
     FolderLoader,
-    own_documents,
+    in_pieces,
     questions_on,
-    shipped_documents,
+    shipped_library,
 )
 from langchain_promptcache.demo.measure import says
 from langchain_promptcache.demo.retriever import KeywordRetriever
@@ -73,7 +73,7 @@ def test_a_folder_without_readable_text_is_refused(
         folder.mkdir()
         (folder / "a.md").write_bytes(content)
     with pytest.raises(PromptError, match=r"there is no|is not UTF-8 text") as raised:
-        own_documents(folder, llm, 100)
+        in_pieces(FolderLoader(folder), llm, 100)
     assert "\n" not in str(raised.value)
 
 
@@ -81,7 +81,7 @@ def test_long_files_are_split_into_pieces_of_so_many_tokens(
     folder: Path, llm: ChatPromptCache
 ) -> None:
     (folder / "long.txt").write_text("A sentence about mills and lamps.\n" * 40)
-    documents = own_documents(folder, llm, 200)
+    documents = in_pieces(FolderLoader(folder), llm, 200)
     assert len(documents) > 5
     assert all(llm.get_num_tokens(d.page_content) <= 200 for d in documents)
 
@@ -89,12 +89,12 @@ def test_long_files_are_split_into_pieces_of_so_many_tokens(
 def test_questions_on_a_users_documents_come_from_headings_and_names(
     folder: Path, llm: ChatPromptCache
 ) -> None:
-    asked = [question.text for question in questions_on(own_documents(folder, llm, 200))]
+    asked = [question.text for question in questions_on(in_pieces(FolderLoader(folder), llm, 200))]
     assert asked == ["What is said about The bridge?", "What is said about museum?"]
 
 
 def test_the_shipped_documents_fit_a_prompt_and_differ() -> None:
-    texts = [document.page_content for document in shipped_documents()]
+    texts = [document.page_content for document in shipped_library().load()]
     assert len(set(texts)) == len(texts) >= 40
     assert max(map(len, texts)) < 1500
 

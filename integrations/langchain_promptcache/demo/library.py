@@ -32,14 +32,19 @@ class Question:
 
 
 class FolderLoader(BaseLoader):
-    """Every text and Markdown file of a folder, in the order of their names."""
+    """Every text and Markdown file of a folder, in the order of their names.
+
+    Raises PromptError where there is no folder, and for a file that is not UTF-8.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        if not folder.is_dir():
+            raise PromptError(f"there is no folder {str(folder)!r}")
+        self.folder = folder
 
     def lazy_load(self) -> Iterator[Document]:
-        """One document a file. Raises PromptError for a file that is not UTF-8."""
-        for path in sorted(self._folder.rglob("*")):
+        """One document a file."""
+        for path in sorted(self.folder.rglob("*")):
             if path.suffix.lower() in SUFFIXES and path.is_file():
                 yield Document(_read(path), metadata={"source": path.name})
 
@@ -51,9 +56,9 @@ def _read(path: Path) -> str:
         raise PromptError(f"{path} is not UTF-8 text: {error.reason}") from None
 
 
-def shipped_documents() -> list[Document]:
-    """The library that ships with promptcache; its documents are short enough as they are."""
-    return FolderLoader(SHIPPED / "library").load()
+def shipped_library() -> FolderLoader:
+    """The documents that ship with promptcache; they are short enough as they are."""
+    return FolderLoader(SHIPPED / "library")
 
 
 def shipped_questions() -> list[Question]:
@@ -62,20 +67,18 @@ def shipped_questions() -> list[Question]:
     return [Question(item["question"], item["answer"]) for item in listed]
 
 
-def own_documents(folder: Path, llm: ChatPromptCache, size: int) -> list[Document]:
+def in_pieces(loader: FolderLoader, llm: ChatPromptCache, size: int) -> list[Document]:
     """A user's files in pieces of at most `size` tokens.
 
-    Raises PromptError where there is no folder, or no text in it.
+    Raises PromptError where there is no text in them.
     """
-    if not folder.is_dir():
-        raise PromptError(f"there is no folder {str(folder)!r}")
     splitter = RecursiveCharacterTextSplitter(
         chunk_size=size, chunk_overlap=min(OVERLAP, size // 4), length_function=llm.get_num_tokens
     )
-    documents = splitter.split_documents(FolderLoader(folder).lazy_load())
+    documents = splitter.split_documents(loader.lazy_load())
     if not documents:
         raise PromptError(
-            f"there is no text in {str(folder)!r}: expected files that end in "
+            f"there is no text in {str(loader.folder)!r}: expected files that end in "
             f"{' or '.join(SUFFIXES)}"
         )
     return documents

@@ -20,10 +20,11 @@ from rich.progress import track
 from langchain_promptcache.chat_model import ChatPromptCache
 from langchain_promptcache.demo import show
 from langchain_promptcache.demo.library import (
+    FolderLoader,
     Question,
-    own_documents,
+    in_pieces,
     questions_on,
-    shipped_documents,
+    shipped_library,
     shipped_questions,
 )
 from langchain_promptcache.demo.measure import Answer, Chain, Way, ask, rounds, rows
@@ -53,8 +54,9 @@ PROMPT = ChatPromptTemplate.from_messages(
 
 def tour(folder: Path | None, model: str, console: Console, asked: Sequence[str]) -> int:
     """Run the demo; 1 when an answer that should be right is wrong, else 0."""
+    loader = FolderLoader(folder) if folder else shipped_library()
     llm = ChatPromptCache(model=model, temperature=0, max_tokens=ANSWER)
-    documents = _documents(folder, llm)
+    documents = in_pieces(loader, llm, _piece(llm)) if folder else loader.load()
     questions = _questions(folder, documents, asked)
     retriever = KeywordRetriever(documents=documents, k=RETRIEVED)
 
@@ -136,12 +138,6 @@ def _trace(llm: ChatPromptCache, answer: Answer) -> Any:
     context = "\n\n".join(document.page_content for document in reversed(answer.documents))
     messages = PROMPT.format_messages(context=context, input=answer.question.text)
     return llm.engine.generate_messages(to_engine(messages), max_new_tokens=1).trace
-
-
-def _documents(folder: Path | None, llm: ChatPromptCache) -> list[Document]:
-    if folder is None:
-        return shipped_documents()
-    return own_documents(folder, llm, _piece(llm))
 
 
 def _piece(llm: ChatPromptCache) -> int:
