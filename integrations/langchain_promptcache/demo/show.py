@@ -57,7 +57,9 @@ def times(console: Console, rows: Sequence[Row], caption: str) -> None:
     """The table of times; the first row is what the others are compared with."""
     table = Table(caption=caption, caption_justify="left")
     table.add_column("prompt")
-    for column in ("first token", "against plain", "reused tokens", "computed tokens", "right"):
+    columns = ["first token", "against plain", "reused tokens", "computed tokens"]
+    known = any(row.known for row in rows)
+    for column in [*columns, *(["right"] if known else [])]:
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(
@@ -66,6 +68,6 @@ def times(console: Console, rows: Sequence[Row], caption: str) -> None:
             f"{rows[0].ttft / row.ttft:.1f}x",
             f"{row.reused:.0f}",
             f"{row.computed:.0f}",
-            f"{row.right} of {row.known}" if row.known else "not known",
+            *([f"{row.right} of {row.known}"] if known else []),
         )
     console.print(table)
