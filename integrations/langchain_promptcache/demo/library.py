@@ -86,10 +86,10 @@ def in_pieces(loader: FolderLoader, llm: ChatPromptCache, size: int) -> list[Doc
 
 def questions_on(documents: Sequence[Document]) -> list[Question]:
     """Questions on documents that nothing is known of: one for each of the first headings."""
-    return [
-        Question(f"What is said about {title}?")
-        for title in list(dict.fromkeys(_titles(documents)))[:ASKED]
-    ]
+    titles: dict[str, str] = {}
+    for title in _titles(documents):
+        titles.setdefault(title.casefold(), title)
+    return [Question(f"What is said about {title}?") for title in list(titles.values())[:ASKED]]
 
 
 def _titles(documents: Iterable[Document]) -> Iterator[str]:

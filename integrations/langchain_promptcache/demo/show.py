@@ -57,7 +57,7 @@ def times(console: Console, rows: Sequence[Row], caption: str) -> None:
     """The table of times; the first row is what the others are compared with."""
     table = Table(caption=caption, caption_justify="left")
     table.add_column("prompt")
-    columns = ["first token", "against plain", "reused tokens", "computed tokens"]
+    columns = ["first token", "speed-up", "reused", "computed"]
     known = any(row.known for row in rows)
     for column in [*columns, *(["right"] if known else [])]:
         table.add_column(column, justify="right")

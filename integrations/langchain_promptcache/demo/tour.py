@@ -96,9 +96,9 @@ def _ways(llm: ChatPromptCache, retriever: BaseRetriever) -> list[Way]:
     cached = _chain(llm, retriever)
     return [
         Way("plain transformers", _chain(plain, retriever)),
-        Way("promptcache, cold", cached, prepare=llm.engine.store.evict),
-        Way("promptcache, warm", cached),
-        Way("promptcache, warm, other order", _chain(llm, reordered)),
+        Way("cold", cached, prepare=llm.engine.store.evict),
+        Way("warm", cached),
+        Way("warm, other order", _chain(llm, reordered)),
     ]
 
 
@@ -128,9 +128,10 @@ def _measured(
 def _caption(llm: ChatPromptCache, questions: int) -> str:
     attention = llm.engine.model.config._attn_implementation
     return (
-        f"Medians of {ROUNDS} rounds over {questions} questions, the ways taking turns. Plain "
-        "transformers: full prefill by generate() on the same model, with its own cache and "
-        f"{attention} attention. Cold: the store is empty, documents are encoded for the question."
+        f"Medians of {ROUNDS} rounds over {questions} questions, the ways taking turns; tokens are "
+        "those of the prompt. Plain transformers: full prefill by generate() on the same model, "
+        f"with its own cache and {attention} attention. Cold: promptcache with an empty store, "
+        "the documents are encoded for the question. Warm: they are there."
     )
 
 
