@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def test_the_demo_asks_times_and_shows_where_tokens_came_from(
         "cold", "warm, other order", "approximate",
     ):  # fmt: skip
         assert part in said, part
+
+
+def test_a_wrong_answer_is_marked_and_makes_the_exit_status(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [{"question": "How long is the bridge?", "answer": "412 metres"}]
+    (folder / "inner").rename(folder / "library")
+    (folder / "questions.json").write_text(json.dumps(asked))
+    monkeypatch.setattr("langchain_promptcache.demo.library.SHIPPED", folder)
+    monkeypatch.setattr(PromptCache, "from_pretrained", lambda *_, **__: tiny_engine())
+    console = Console(record=True, width=100, file=StringIO())
+    assert demo.run(None, "tiny", console) == 1
+    said = console.export_text()
+    assert "✗ How long is the bridge?" in said
+    assert "expected: 412 metres" in said
+    assert "0 of 3" in said
 
 
 def test_without_its_extra_the_demo_says_how_to_install_it(
