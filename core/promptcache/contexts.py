@@ -2,17 +2,17 @@
 
 A prompt of a schema says so itself. In any other prompt it is a declared preamble that the prompt
 begins with; otherwise everything before the first document. Prompts that put the question first
-would make that a new context every time: then the longest part common to them is learned, once and
-logged, and counts as declared from there on.
+would make that a new context every time: when three of them have begun differently, the part
+common to them is learned, logged once, and counts as declared from there on. A beginning that
+comes again stays the context that it was.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import takewhile
 from threading import Lock
 
 from promptcache.segments import Kind, Segment, joined
@@ -20,9 +20,11 @@ from promptcache.segments import Kind, Segment, joined
 log = logging.getLogger("promptcache")
 
 REMEMBERED = 64
-"""Prompts' beginnings that are compared with a new one when a context may be learned."""
+"""Beginnings that are compared with a new one when a context may be learned."""
+EVIDENCE = 3
+"""Prompts that must begin differently before what they share is learned."""
 WORTHWHILE = 16
-"""Characters of content that two prompts must share for their common part to be a context."""
+"""Characters of content, the template's own text aside, that make a context of its own."""
 
 
 class Contexts:
@@ -31,57 +33,75 @@ class Contexts:
     def __init__(self, *, learn: bool = True) -> None:
         self._learn = learn
         self._declared: list[str] = []
-        self._seen: deque[tuple[Segment, ...]] = deque(maxlen=REMEMBERED)
+        self._learned: list[str] = []
+        self._seen: dict[tuple[Segment, ...], int] = {}
         self._lock = Lock()
 
     @property
-    def declared(self) -> tuple[str, ...]:
-        """Every declared or learned preamble, as prompt text, longest first."""
-        return tuple(self._declared)
+    def known(self) -> tuple[str, ...]:
+        """Every preamble that was declared, then every learned one, as prompt text."""
+        return (*self._declared, *self._learned)
 
-    def declare(self, preamble: str) -> None:
-        """Make `preamble`, prompt text with the template's own around it, a known context."""
-        with self._lock:
-            if preamble and preamble not in self._declared:
-                self._declared.append(preamble)
-                self._declared.sort(key=len, reverse=True)
+    def declare(self, preamble: Sequence[Segment]) -> None:
+        """Make these segments, the template's own text around them included, a known context.
+
+        One with hardly any content is passed over: prompts that have only their template in common
+        would all be encoded after it.
+        """
+        if _content(preamble) >= WORTHWHILE:
+            with self._lock:
+                _add(self._declared, joined(preamble))
 
     def mark(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """The segments with their preamble marked, split where it ends inside one."""
         end = next((i for i, s in enumerate(segments) if s.kind is Kind.MODULE), None)
         head = tuple(segments[:end])
         text = joined(head)
-        length = self._known(text)
-        if length is None:
-            if end is None:
-                return tuple(replace(s, preamble=False) for s in segments)
-            length = self._length(head, text)
+        with self._lock:
+            length = _beginning(self._declared, text)
+            if not length and end is not None:
+                length = self._length(head, text)
         return (*_split(head, length), *segments[len(head) :])
-
-    def _known(self, text: str) -> int | None:
-        return next((len(p) for p in self._declared if text.startswith(p)), None)
 
     def _length(self, head: tuple[Segment, ...], text: str) -> int:
         """How much of a beginning that nobody declared is context; learns from earlier ones."""
-        if not self._learn:
+        if self._seen.get(head, 0) < 2 and (learned := _beginning(self._learned, text)):
+            return learned
+        self._seen[head] = self._seen.pop(head, 0) + 1
+        while len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        if not self._learn or self._seen[head] > 1:
             return len(text)
-        with self._lock:
-            if head in self._seen:
-                return len(text)
-            for earlier in self._seen:
-                common = _common(head, earlier)
-                if common:
-                    break
-            else:
-                self._seen.append(head)
-                return len(text)
-        self.declare(common)
+        once = [other for other, times in self._seen.items() if times == 1 and other != head]
+        shared = [(common, other) for other in once if (common := _common(head, other))]
+        if len(shared) < EVIDENCE - 1:
+            return len(text)
+        common = min((common for common, _ in shared), key=len)
+        for other in (head, *(other for _, other in shared)):
+            del self._seen[other]
+        _add(self._learned, common)
         log.info(
             "prompts differ before their first document; documents are encoded after the part "
             "that they share from now on: %r",
             common,
         )
         return len(common)
+
+
+def _add(preambles: list[str], preamble: str) -> None:
+    """Keep the list free of doubles, the longest first."""
+    if preamble not in preambles:
+        preambles.append(preamble)
+        preambles.sort(key=len, reverse=True)
+
+
+def _beginning(preambles: Iterable[str], text: str) -> int:
+    """The length of the first of the preambles that `text` begins with, or 0."""
+    return next((len(preamble) for preamble in preambles if text.startswith(preamble)), 0)
+
+
+def _content(segments: Iterable[Segment]) -> int:
+    return sum(len(segment.text) for segment in segments if segment.kind is not Kind.CONTROL)
 
 
 def _common(a: Sequence[Segment], b: Sequence[Segment]) -> str:
@@ -102,9 +122,9 @@ def _common_lines(a: Segment, b: Segment) -> str:
     """Whole lines that two texts begin with, without the line break that ends them."""
     if a.kind is Kind.CONTROL:
         return ""
-    pairs = zip(a.text, b.text, strict=False)
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    return a.text[:shared].rpartition("\n")[0].rstrip()
+    shortest = min(len(a.text), len(b.text))
+    same = bisect_left(range(shortest), 1, key=lambda n: a.text[: n + 1] != b.text[: n + 1])
+    return a.text[:same].rpartition("\n")[0].rstrip()
 
 
 def _split(head: Sequence[Segment], length: int) -> list[Segment]:

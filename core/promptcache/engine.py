@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.contexts import Contexts
+from promptcache.errors import OptionError
 from promptcache.library import ModuleLibrary
 from promptcache.model import load as loading
 from promptcache.model.fingerprint import Fingerprint
@@ -23,7 +24,7 @@ from promptcache.model.runner import ModelRunner
 from promptcache.options import RequestOptions, checked_policy
 from promptcache.pipeline import Clock, Pipeline
 from promptcache.pml import Schema
-from promptcache.prompts import MessageLike, Prompts
+from promptcache.prompts import MessageLike, Prompts, check_text
 from promptcache.reply import Reply, Stage
 from promptcache.reuse import Modular, ReusePolicy
 from promptcache.segments import Segment
@@ -65,6 +66,7 @@ class PromptCache:
         bare: bool = False,
     ) -> None:
         loading.check_model(model, tokenizer)
+        _check_settings(store, namespace, chat_template_kwargs)
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
@@ -87,7 +89,7 @@ class PromptCache:
             tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
         )
         self._prompts = Prompts(template, Contexts(learn=learn_contexts))
-        self._shelf = Shelf(self._prompts, self._pipeline, self._library, bare=bare)
+        self._shelf = Shelf(self._prompts, self._pipeline, self._library, self.reuse, bare=bare)
 
     @classmethod
     def from_pretrained(
@@ -120,7 +122,7 @@ class PromptCache:
         `base` is the folder that `src` attributes are read from. With `encode=False` each module
         is encoded when a prompt first imports it. Raises PMLError with line and column.
         """
-        known = self._prompts.add_schema(schema, base)
+        known = self._prompts.read_schema(schema, base)
         self._shelf.add_schema(known, encode=encode)
         return known
 
@@ -188,6 +190,7 @@ class PromptCache:
 
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` has as content of a prompt."""
+        check_text(text, "the text")
         return self._segments.count(text)
 
     def refresh(self) -> None:
@@ -226,6 +229,17 @@ def _whole(stream: Stream) -> Reply:
         for _ in stream:
             pass
         return stream.reply
+
+
+def _check_settings(store: object, namespace: object, chat_template_kwargs: object) -> None:
+    if store is not None and not isinstance(store, Store):
+        raise OptionError(
+            f"store={store!r} is not a store; expected for example MemoryStore(2 * 1024**3)"
+        )
+    if not isinstance(namespace, str):
+        raise OptionError(f"namespace={namespace!r} is not a text")
+    if chat_template_kwargs is not None and not isinstance(chat_template_kwargs, Mapping):
+        raise OptionError(f"chat_template_kwargs={chat_template_kwargs!r} is not a mapping")
 
 
 def _default_budget(model: PreTrainedModel) -> int:

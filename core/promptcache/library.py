@@ -7,23 +7,21 @@ context and the module's own tokens.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from threading import Lock
 from types import MappingProxyType
 
-from torch import Tensor
-
 from promptcache.kv import KV
 from promptcache.layout import ModuleRun
 from promptcache.model.encode import encode
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.runner import ModelRunner, Traits
+from promptcache.reuse import ReusePolicy
 from promptcache.store import Store
 
-Rank = Callable[[KV], Mapping[str, Tensor]]
 FORMAT = 1
 
 
@@ -59,7 +57,9 @@ class ModuleLibrary:
         self._fingerprint = fingerprint
         self._salt = salt
         self._lock = Lock()
-        self._in_flight: dict[str, Future[Record]] = {}
+        self._named: dict[str, set[str]] = {}
+        """Keys by the last part of the names that their runs were fetched under."""
+        self._in_flight: dict[str, Future[Record | None]] = {}
 
     @property
     def encodes(self) -> bool:
@@ -83,54 +83,85 @@ class ModuleLibrary:
         return keys
 
     def fetch(
-        self,
-        runs: Sequence[ModuleRun],
-        rank: Rank | None = None,
-        progress: Callable[[int], None] | None = None,
+        self, runs: Iterable[ModuleRun], policy: ReusePolicy | None = None
     ) -> dict[ModuleRun, Record]:
         """The attention states of every run; what is missing is encoded now and stored.
 
-        Two callers that miss the same module at the same time encode it once. `progress` is told
-        how many runs have become available. Contexts that are missing are encoded first.
+        Contexts that are missing are encoded first; side tensors that `policy` reads and a record
+        lacks are made. Two callers that miss the same module at the same time encode it once; if
+        the one that encodes fails, the other encodes it itself.
         """
+        keys = self._keys(runs)
+        for run, key in keys.items():
+            self._named.setdefault(run.name.rpartition(".")[2], set()).add(key)
         found: dict[ModuleRun, Record] = {}
-        waiting: dict[ModuleRun, Future[Record]] = {}
-        mine: dict[ModuleRun, tuple[str, Future[Record]]] = {}
-        for run, key in self._keys(runs).items():
+        while len(found) < len(keys):
+            mine: dict[ModuleRun, tuple[str, Future[Record | None]]] = {}
+            waiting: dict[ModuleRun, Future[Record | None]] = {}
+            try:
+                for run, key in keys.items():
+                    if run not in found:
+                        self._claim(run, key, found, mine, waiting)
+                for run, record in self._encode({r: key for r, (key, _) in mine.items()}, policy):
+                    found[run] = record
+                    mine[run][1].set_result(record)
+            finally:
+                self._release(mine)
+            for run, future in waiting.items():
+                if (shared := future.result()) is not None:
+                    found[run] = shared
+        return {run: self._ranked(found[run], policy) for run in keys}
+
+    def pin(self, runs: Iterable[ModuleRun]) -> None:
+        """Keep the states of these runs from being evicted, now or once they are there."""
+        for key in self._keys(runs).values():
+            self.store.pin(key)
+
+    def delete_named(self, name: str) -> int:
+        """Take the states of every module of this name out of the store, pinned ones too."""
+        return sum(self.store.delete(key) for key in self._named.pop(name, ()))
+
+    def holds(self, runs: Iterable[ModuleRun]) -> int:
+        """How many of the runs the store has."""
+        keys = set(self.store.keys())
+        return sum(key in keys for key in self._keys(runs).values())
+
+    def _claim(
+        self,
+        run: ModuleRun,
+        key: str,
+        found: dict[ModuleRun, Record],
+        mine: dict[ModuleRun, tuple[str, Future[Record | None]]],
+        waiting: dict[ModuleRun, Future[Record | None]],
+    ) -> None:
+        """Find the run in the store, or wait for who encodes it, or be the one."""
+        with self._lock:
+            kv = self.store.get(key)
+            if kv is not None:
+                found[run] = Record(key, kv, self.store.tier, encoded=False)
+            elif key in self._in_flight:
+                waiting[run] = self._in_flight[key]
+            else:
+                mine[run] = key, Future()
+                self._in_flight[key] = mine[run][1]
+
+    def _release(self, mine: Mapping[ModuleRun, tuple[str, Future[Record | None]]]) -> None:
+        """Let nobody wait for what was not encoded."""
+        for key, future in mine.values():
             with self._lock:
-                kv = self.store.get(key)
-                if kv is not None:
-                    found[run] = Record(key, kv, self.store.tier, encoded=False)
-                elif key in self._in_flight:
-                    waiting[run] = self._in_flight[key]
-                else:
-                    mine[run] = key, Future()
-                    self._in_flight[key] = mine[run][1]
-        if progress and found:
-            progress(len(found))
-        try:
-            for run, record in self._encode({r: key for r, (key, _) in mine.items()}, rank):
-                found[run] = record
-                mine[run][1].set_result(record)
-                if progress:
-                    progress(1)
-        except BaseException as error:
-            for _, future in mine.values():
-                if not future.done():
-                    future.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                for key, _ in mine.values():
-                    del self._in_flight[key]
-        for run, future in waiting.items():
-            found[run] = future.result()
-            if progress:
-                progress(1)
-        return found
+                self._in_flight.pop(key, None)
+            if not future.done():
+                future.set_result(None)
+
+    def _ranked(self, record: Record, policy: ReusePolicy | None) -> Record:
+        if policy is None or set(policy.side) <= set(record.kv.side):
+            return record
+        side = MappingProxyType({**record.kv.side, **policy.rank(record.kv)})
+        kv = replace(record.kv, side=side)
+        return replace(record, kv=kv, kept=self.store.put(record.key, kv))
 
     def _encode(
-        self, keys: Mapping[ModuleRun, str], rank: Rank | None
+        self, keys: Mapping[ModuleRun, str], policy: ReusePolicy | None
     ) -> Iterator[tuple[ModuleRun, Record]]:
         """Encode the runs, those without a context first: they may be the others' context."""
         by_context: dict[tuple[int, ...], list[ModuleRun]] = {}
@@ -148,11 +179,9 @@ class ModuleLibrary:
             ):
                 if not context:
                     beginnings[run] = kv
-                yield run, self._kept(keys[run], kv, rank)
+                yield run, self._kept(keys[run], kv, policy)
 
-    def _kept(self, key: str, kv: KV, rank: Rank | None) -> Record:
-        side = dict(rank(kv)) if rank else {}
-        if side:
-            kv = replace(kv, side=MappingProxyType(side))
-        kept = self.store.put(key, kv)
-        return Record(key, kv, "encoded", encoded=True, kept=kept)
+    def _kept(self, key: str, kv: KV, policy: ReusePolicy | None) -> Record:
+        if policy is not None and policy.side:
+            kv = replace(kv, side=MappingProxyType(dict(policy.rank(kv))))
+        return Record(key, kv, "encoded", encoded=True, kept=self.store.put(key, kv))

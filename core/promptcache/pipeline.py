@@ -5,10 +5,12 @@ Layout, look-up, assembly, prefill, each timed. Knows nothing about markup, temp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from promptcache.errors import OutOfMemoryError, PromptError, UnsupportedModelError
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
-from promptcache.library import ModuleLibrary
+from promptcache.library import ModuleLibrary, Record
 from promptcache.model.arena import Arena
 from promptcache.model.owncache import OwnCache
 from promptcache.model.prefill import assemble, positions_to_compute, prefill
@@ -24,7 +26,10 @@ from promptcache.model.runner import ModelRunner, Traits, new_arena
 from promptcache.reply import Stage, Trace, Usage, trace_of
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment
+from promptcache.store import Store
 from promptcache.text.tokenize import SegmentTokenizer
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -46,19 +51,32 @@ class Clock:
         return self._last - self.started
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prefilled:
     """A prompt whose attention states stand in an arena, ready to be decoded.
 
-    `logits` is `[1, vocabulary]`. `room` is how many tokens the answer may have.
+    `logits` is `[1, vocabulary]`. `room` is how many tokens the answer may have. The account of
+    where its tokens came from is made when it is asked for, which is after the first token.
     """
 
     layout: Layout
     arena: Arena | OwnCache
     logits: Tensor
-    trace: Trace
-    usage: Usage
     room: int
+    reused: tuple[Piece, ...]
+    records: Mapping[ModuleRun, Record]
+    computed: Sequence[int]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def account(self) -> tuple[Trace, Usage]:
+        """The provenance of every token, and its sums."""
+        return trace_of(self.layout, self.reused, self.records, self.computed, self.notes)
+
+    @property
+    def usage(self) -> Usage:
+        """The sums of the account."""
+        return self.account[1]
 
 
 class Pipeline:
@@ -77,6 +95,12 @@ class Pipeline:
         self._tokenizer = tokenizer
         self._library = library
         self._window = window
+
+    @property
+    def longest(self) -> int | None:
+        """The tokens that a prompt with modules can have; None where nothing limits them."""
+        limits = [n for n in (self._window, self._traits.movement.limit) if n is not None]
+        return min(limits, default=None)
 
     def layout(self, segments: Sequence[Segment], *, bare: bool = False) -> Layout:
         """The segments as tokens at positions; modules after BOS alone when `bare`."""
@@ -108,22 +132,13 @@ class Pipeline:
         room = self._room(layout, room)
         self.check_policy(policy, len(layout.ids))
         clock.lap(Stage.LAYOUT)
-        try:
-            return self._prefilled(layout, policy, clock, room, notes)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-        freed = self._library.store.evict()
-        try:
-            return self._prefilled(layout, policy, clock, room, notes)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(
-                f"no memory for a prompt of {len(layout.ids)} tokens and an answer of {room} "
-                f"({(len(layout.ids) + room) * self._traits.token_bytes:,} bytes of attention "
-                f"states), not even after evicting {freed:,} bytes of modules"
-            ) from error
+        needed = (len(layout.ids) + room) * self._traits.token_bytes
+        return surviving_out_of_memory(
+            lambda: self._prefilled(layout, policy, clock, room, notes),
+            self._library.store,
+            f"a prompt of {len(layout.ids)} tokens and an answer of {room} ({needed:,} bytes of "
+            "attention states)",
+        )
 
     def check_policy(self, policy: ReusePolicy, tokens: int = 0) -> None:
         """Raise UnsupportedModelError when `policy` cannot be served for so long a prompt."""
@@ -165,7 +180,7 @@ class Pipeline:
         notes: Sequence[str],
     ) -> Prefilled:
         reused, warnings = self._reused(layout, policy)
-        records = self._library.fetch([piece.run for piece in reused if piece.run], policy.rank)
+        records = self._library.fetch([piece.run for piece in reused if piece.run], policy)
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
         clock.lap(Stage.LOOKUP)
         positions = positions_to_compute(layout, reused, policy.recomputed(layout, states))
@@ -174,8 +189,8 @@ class Pipeline:
         clock.lap(Stage.ASSEMBLE)
         logits = prefill(self._runner, self._traits, arena, layout, positions)
         clock.lap(Stage.PREFILL)
-        trace, usage = trace_of(layout, reused, records, positions, (*notes, *warnings))
-        return Prefilled(layout, arena, logits, trace, usage, room)
+        said = (*notes, *warnings)
+        return Prefilled(layout, arena, logits, room, reused, records, positions, said)
 
     def _reused(
         self, layout: Layout, policy: ReusePolicy
@@ -210,6 +225,27 @@ def _mergeable(segment: Segment) -> tuple[str, bool, str | None] | None:
     if segment.module is not None or segment.kind not in (Kind.TEXT, Kind.CONTROL):
         return None
     return str(segment.kind), segment.preamble, segment.note
+
+
+def surviving_out_of_memory(attempt: Callable[[], T], store: Store, what: str) -> T:
+    """The attempt's result; when memory runs out, evict every module that may go and try again.
+
+    Raises OutOfMemoryError, which says `what` there was no memory for, when that does not help.
+    """
+    try:
+        return attempt()
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+    freed = store.evict()
+    try:
+        return attempt()
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"no memory for {what}, not even after evicting {freed:,} bytes of modules"
+        ) from error
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -25,12 +25,12 @@ from promptcache.pml import (
     resolve,
 )
 from promptcache.pml.tree import Node, unrolled, walk
-from promptcache.segments import Kind, Message, Segment, joined
+from promptcache.segments import Kind, Message, Segment
 from promptcache.text.chat import ChatTemplate
 
 MessageLike = Mapping[str, Any]
-"""A chat message: `role`, `content` (a string or a list of text blocks), and what else the chat
-template reads of it."""
+"""A chat message: `role` and `content`, a string or a list of text blocks."""
+FIELDS = ("role", "content")
 
 Recognise = Callable[[str], Sequence[Segment]]
 """Cuts a text into segments: registered documents and what stands between them."""
@@ -49,25 +49,35 @@ class Prompts:
         self._contexts = contexts
         self.schemas: dict[str, Schema] = {}
 
-    def add_schema(self, schema: str | Schema, base: Path | None = None) -> Schema:
-        """Keep a schema under its name, replacing one of the same name."""
-        known = parse_schema(schema, base=base) if isinstance(schema, str) else schema
-        self.schemas[known.name] = known
-        return known
+    def read_schema(self, schema: str | Schema, base: Path | None = None) -> Schema:
+        """A schema from its markup, or as it is. PromptError for what is neither."""
+        if isinstance(schema, Schema):
+            return schema
+        if not isinstance(schema, str):
+            raise PromptError(
+                f"the schema is a {type(schema).__name__}; expected PML as text, or a Schema"
+            )
+        return parse_schema(schema, base=base)
 
     def declare_preamble(self, segments: Sequence[Segment]) -> None:
         """Let recognised prompts that begin with these segments' preamble use it as context."""
-        self._contexts.declare(joined(segment for segment in segments if segment.preamble))
+        self._contexts.declare([segment for segment in segments if segment.preamble])
 
-    def from_pml(self, prompt: str | Prompt, documents: Mapping[str, str]) -> tuple[Segment, ...]:
-        """The segments of a PML prompt; its schema says where the preamble ends."""
+    def from_pml(
+        self, prompt: str | Prompt, documents: Mapping[str, str], schema: Schema | None = None
+    ) -> tuple[Segment, ...]:
+        """The segments of a PML prompt; its schema, `schema` or the one of its name, says where
+        the preamble ends.
+        """
+        if not isinstance(prompt, str | Prompt):
+            raise PromptError(f"the prompt is a {type(prompt).__name__}, expected PML as text")
         parsed = parse_prompt(prompt) if isinstance(prompt, str) else prompt
-        messages = resolve(find_schema(parsed, self.schemas), parsed, documents)
-        return self._template.render(messages)
+        known = schema or find_schema(parsed, self.schemas)
+        return self._template.render(resolve(known, parsed, documents))
 
     def from_text(self, text: str, recognise: Recognise) -> tuple[Segment, ...]:
         """The segments of a plain text, without a chat template."""
-        _check_text(text, "the prompt")
+        check_text(text, "the prompt")
         return self._contexts.mark(recognise(text))
 
     def from_messages(
@@ -80,6 +90,11 @@ class Prompts:
 
         Raises PromptError for a message that has no role or a content that is not text.
         """
+        if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
+            raise PromptError(
+                f"the messages are a {type(messages).__name__}; expected a list of "
+                '{"role": ..., "content": ...}'
+            )
         if not messages:
             raise PromptError("there are no messages: there is nothing to generate from")
         once = _Once()
@@ -104,6 +119,12 @@ class _Once:
 
 def _message(message: MessageLike, index: int, recognise: Recognise, once: _Once) -> Message:
     where = f"message {index + 1}"
+    if not isinstance(message, Mapping):
+        raise PromptError(f"{where} is a {type(message).__name__}, expected role and content")
+    if unknown := [str(key) for key in message if key not in FIELDS and message[key]]:
+        raise PromptError(
+            f"{where} has {unknown[0]!r}, which is not passed on{valid(unknown[0], FIELDS)}"
+        )
     role = message.get("role")
     if not isinstance(role, str) or not role:
         raise PromptError(f"{where} has no role: {dict(message)!r:.200}")
@@ -117,7 +138,7 @@ def _message(message: MessageLike, index: int, recognise: Recognise, once: _Once
 
 def _block(block: Any, where: str, recognise: Recognise) -> Iterator[Segment]:
     if isinstance(block, str):
-        _check_text(block, where)
+        check_text(block, where)
         yield from recognise(block)
         return
     kind = block.get("type") if isinstance(block, Mapping) else None
@@ -127,14 +148,15 @@ def _block(block: Any, where: str, recognise: Recognise) -> Iterator[Segment]:
             f"{valid(str(kind), ['text'], what='valid types')}"
         )
     text = block["text"]
-    _check_text(text, where)
+    check_text(text, where)
     if block.get("cache_control") and text:
         yield Segment(text, Kind.MODULE, key_of(text))
     else:
         yield from recognise(text)
 
 
-def _check_text(text: object, where: str) -> None:
+def check_text(text: object, where: str) -> None:
+    """Raise PromptError for what is not text, or text that no tokenizer can read."""
     if not isinstance(text, str):
         raise PromptError(f"{where} is a {type(text).__name__}, expected text")
     try:

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
 from promptcache.errors import OptionError, PromptError, valid
-from promptcache.layout import ModuleRun
+from promptcache.layout import Layout, ModuleRun
 from promptcache.library import ModuleLibrary
-from promptcache.pipeline import Pipeline
+from promptcache.pipeline import Pipeline, surviving_out_of_memory
 from promptcache.pml import Document, Import, Prompt, Schema, Text
-from promptcache.prompts import Prompts, collection_of, imports_of, key_of
+from promptcache.prompts import Prompts, check_text, collection_of, imports_of, key_of
+from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment, joined
 from promptcache.text.recognize import Recognizer
 
+T = TypeVar("T")
+log = logging.getLogger("promptcache")
+
 CHUNK = 32
-"""Documents that are encoded before the next ones are read."""
+"""Modules that are encoded before the next ones are looked at."""
+QUESTION = Text("?")
+"""Stands for what a prompt asks, where only its modules matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedDocuments:
-    """What `cache_documents` did. Counts are of documents; `tokens` and `nbytes` of their states.
+    """What `cache_documents` did, in documents; `tokens` and `nbytes` are the encoded ones'.
 
-    `not_kept` were encoded but are larger than the store can hold.
+    added: registered now; known: registered before, or twice among these; skipped: without text;
+    encoded: run through the model now; too_long: not encoded, since no prompt could hold them;
+    not_kept: encoded, and evicted or never kept, because the store's budget is too small.
     """
 
     added: int = 0
     known: int = 0
     skipped: int = 0
     encoded: int = 0
+    too_long: int = 0
     not_kept: int = 0
     tokens: int = 0
     nbytes: int = 0
@@ -41,11 +52,18 @@ class Shelf:
     """The registered schemas and documents of one engine."""
 
     def __init__(
-        self, prompts: Prompts, pipeline: Pipeline, library: ModuleLibrary, *, bare: bool
+        self,
+        prompts: Prompts,
+        pipeline: Pipeline,
+        library: ModuleLibrary,
+        policy: ReusePolicy,
+        *,
+        bare: bool,
     ) -> None:
         self._prompts = prompts
         self._pipeline = pipeline
         self._library = library
+        self._policy = policy
         self._bare = bare
         self._recognizer = Recognizer()
         self.texts: dict[str, str] = {}
@@ -57,30 +75,35 @@ class Shelf:
 
     def missing(self, expected: Iterable[str], segments: Sequence[Segment]) -> list[str]:
         """A line for each expected document that is no module of these segments, and why."""
-        used = {segment.module for segment in segments}
+        used = {segment.module.rpartition(".")[2] for segment in segments if segment.module}
         text = joined(segments)
-        lines = []
-        for document in expected:
-            key = key_of(document)
-            if key not in used:
-                why = (
-                    self._recognizer.explain(text, key) or "its text is not in the prompt"
-                    if key in self._recognizer
-                    else "it is not registered"
-                )
-                lines.append(f"the document {document[:40]!r} was expected: {why}")
-        return lines
+        return [
+            f"the document {document[:40]!r} was expected: {self._why_missing(document, text)}"
+            for document in expected
+            if key_of(document) not in used
+        ]
+
+    def _why_missing(self, document: str, text: str) -> str:
+        key = key_of(document)
+        if key not in self.texts:
+            return "it is not registered"
+        if key not in self._recognizer:
+            return "it is too short to be recognised"
+        return self._recognizer.explain(text, key) or "its text is not in the prompt"
 
     def add_schema(self, schema: Schema, *, encode: bool) -> None:
-        """Declare the schema's preamble and encode what its prompts can import."""
+        """Declare the schema's preamble, encode what its prompts can import, and register it.
+
+        A schema that cannot be laid out leaves everything as it was.
+        """
+        self._prompts.declare_preamble(self._segments(schema, ()))
         runs: dict[ModuleRun, None] = {}
         for wanted in imports_of(schema):
-            segments = self._prompts.from_pml(Prompt(schema.name, (wanted,)), self.texts)
-            self._prompts.declare_preamble(segments)
-            layout = self._pipeline.layout(segments, bare=self._bare)
+            layout = self._layout(schema, (wanted,))
             runs.update(dict.fromkeys(piece.run for piece in layout.pieces if piece.run))
-        if encode and self._library.encodes:
-            self._library.fetch(list(runs))
+        if encode:
+            self._encode(list(runs))
+        self._prompts.schemas[schema.name] = schema
 
     def add(
         self, documents: Iterable[str], *, schema: str | None, progress: bool, pin: bool
@@ -90,89 +113,124 @@ class Shelf:
         Raises OptionError for a schema that is unknown or has no collection, and PromptError for
         a document that is not text.
         """
+        if isinstance(documents, str) or not isinstance(documents, Iterable):
+            raise PromptError(
+                f"the documents are a {type(documents).__name__}; expected several texts"
+            )
         if schema is None and pin:
             raise OptionError(
                 "pin=True needs schema=...: without one it is not known yet what to encode"
             )
         target = None if schema is None else self._collection(schema)
-        total = CachedDocuments()
+        done, encoded = CachedDocuments(), dict[ModuleRun, None]()
         size = len(documents) if isinstance(documents, Sequence) else None
         with tqdm(total=size, unit="doc", desc="caching", disable=not progress) as bar:
-            for chunk in _chunks(documents):
-                total = self._add_chunk(chunk, target, total, pin)
+            for chunk in _chunks(documents, CHUNK):
+                keys, done = self._register(chunk, done)
+                if target is not None:
+                    fresh, done = self._encode_documents(keys, target, done, pin=pin)
+                    encoded.update(dict.fromkeys(fresh))
                 bar.update(len(chunk))
-        return total
+        not_kept = len(encoded) - self._library.holds(encoded)
+        if not_kept:
+            log.warning(
+                "the store's %d bytes do not hold all documents: %d of the %d encoded now are not "
+                "kept and will be encoded again when they are needed",
+                self._library.store.budget,
+                not_kept,
+                len(encoded),
+            )
+        return replace(done, not_kept=not_kept)
 
     def remove(self, documents: Iterable[str]) -> int:
-        """Forget texts; how many were registered. Their states are evicted like any others."""
+        """Forget texts and their states; how many were registered."""
+        if isinstance(documents, str):
+            raise PromptError("the documents are a str; expected several texts")
         known = 0
         for text in documents:
+            check_text(text, "a document")
             key = key_of(text)
             if self.texts.pop(key, None) is not None:
                 self._recognizer.remove(key)
+                self._library.delete_named(key)
                 known += 1
         return known
 
-    def _collection(self, name: str) -> tuple[str, str]:
+    def _collection(self, name: str) -> tuple[Schema, str]:
         schemas = self._prompts.schemas
         if name not in schemas:
             raise OptionError(f"there is no schema {name!r}{valid(name, schemas, what='schemas')}")
         collection = collection_of(schemas[name])
         if collection is None:
             raise OptionError(f"the schema {name!r} has no collection for documents to join")
-        return name, collection.name
+        return schemas[name], collection.name
 
-    def _add_chunk(
-        self,
-        chunk: Sequence[str],
-        target: tuple[str, str] | None,
-        so_far: CachedDocuments,
-        pin: bool,
-    ) -> CachedDocuments:
-        new: dict[str, str] = {}
-        skipped = known = 0
+    def _register(
+        self, chunk: Sequence[str], done: CachedDocuments
+    ) -> tuple[list[str], CachedDocuments]:
+        """Register what is new; the keys of all that have text."""
         for text in chunk:
-            if not isinstance(text, str):
-                raise PromptError(f"a document is a {type(text).__name__}, expected text")
-            key = key_of(text)
-            if key in self.texts or key in new:
-                known += 1
-            elif not text.strip():
-                skipped += 1
-            else:
-                new[key] = text
+            check_text(text, "a document")
+        texts = {key_of(text): text for text in chunk if text.strip()}
+        blank = sum(not text.strip() for text in chunk)
+        new = {key: text for key, text in texts.items() if key not in self.texts}
         self.texts.update(new)
         for key, text in new.items():
             self._recognizer.add(key, text)
-        keys = [key_of(text) for text in chunk if text.strip()]
-        runs = self._runs(keys, target) if target and self._library.encodes else []
-        records = self._library.fetch(runs)
-        if pin:
-            for record in records.values():
-                self._library.store.pin(record.key)
-        fresh = [record for record in records.values() if record.encoded]
-        return CachedDocuments(
-            so_far.added + len(new),
-            so_far.known + known,
-            so_far.skipped + skipped,
-            so_far.encoded + len(fresh),
-            so_far.not_kept + sum(not record.kept for record in fresh),
-            so_far.tokens + sum(len(run.ids) for run in records),
-            so_far.nbytes + sum(record.kv.nbytes for record in records.values()),
+        return list(texts), replace(
+            done,
+            added=done.added + len(new),
+            known=done.known + len(chunk) - blank - len(new),
+            skipped=done.skipped + blank,
         )
 
-    def _runs(self, keys: Sequence[str], target: tuple[str, str]) -> list[ModuleRun]:
-        """The documents as they are encoded: laid out as a prompt of the schema would have them."""
+    def _encode_documents(
+        self, keys: Sequence[str], target: tuple[Schema, str], done: CachedDocuments, *, pin: bool
+    ) -> tuple[Iterable[ModuleRun], CachedDocuments]:
         schema, collection = target
-        wanted = Import(collection, children=tuple(map(Document, dict.fromkeys(keys))))
-        segments = self._prompts.from_pml(Prompt(schema, (wanted, Text("?"))), self.texts)
-        self._prompts.declare_preamble(segments)
-        layout = self._pipeline.layout(segments, bare=self._bare)
-        named = {f"{schema}.{collection}.{key}" for key in keys}
-        return list(dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named))
+        wanted = Import(collection, children=tuple(map(Document, keys)))
+        layout = self._layout(schema, (wanted,))
+        named = {f"{schema.name}.{collection}.{key}" for key in keys}
+        runs = list(dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named))
+        fitting = [run for run in runs if self._fits(run)]
+        fresh = self._encode(fitting, pin=pin)
+        return fresh, replace(
+            done,
+            encoded=done.encoded + len(fresh),
+            too_long=done.too_long + len(runs) - len(fitting),
+            tokens=done.tokens + sum(len(run.ids) for run in fresh),
+            nbytes=done.nbytes + sum(fresh.values()),
+        )
+
+    def _encode(self, runs: Sequence[ModuleRun], *, pin: bool = False) -> dict[ModuleRun, int]:
+        """Encode the runs that are missing and that a prompt could hold; the bytes of each."""
+        if not self._library.encodes:
+            return {}
+        fresh: dict[ModuleRun, int] = {}
+        for chunk in _chunks([run for run in runs if self._fits(run)], CHUNK):
+            if pin:
+                self._library.pin(chunk)
+            records = surviving_out_of_memory(
+                lambda chunk=chunk: self._library.fetch(chunk, self._policy),  # type: ignore[misc]
+                self._library.store,
+                f"encoding {len(chunk)} modules",
+            )
+            fresh |= {run: record.kv.nbytes for run, record in records.items() if record.encoded}
+        return fresh
+
+    def _fits(self, run: ModuleRun) -> bool:
+        longest = self._pipeline.longest
+        return longest is None or len(run.context.ids) + len(run.ids) < longest
+
+    def _layout(self, schema: Schema, imports: tuple[Import, ...]) -> Layout:
+        return self._pipeline.layout(self._segments(schema, imports), bare=self._bare)
+
+    def _segments(self, schema: Schema, imports: tuple[Import, ...]) -> Sequence[Segment]:
+        prompt = Prompt(schema.name, (*imports, QUESTION))
+        return self._prompts.from_pml(prompt, self.texts, schema)
 
 
-def _chunks(documents: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(documents)
-    while chunk := list(islice(iterator, CHUNK)):
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
         yield chunk

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -35,35 +36,38 @@ class Stream(Iterator[str]):
         model: str,
         policy: str,
     ) -> None:
-        self._layout = prefilled.layout
-        self._trace = prefilled.trace
-        self._usage = prefilled.usage
+        self._room = prefilled.room
         self._text = text
         self._ids: list[int] = []
         self._eos = False
+        self._closed = False
+        self._stepping = Lock()
         self._named = model, policy
         self._ends = _end_tokens(runner, options)
-        self._tokens: Iterator[int] | None = decode(
+        self._tokens: Generator[int, None, None] | None = decode(
             runner, traits, prefilled.arena, prefilled.layout.ids, prefilled.logits, options, seed
         )
         self._pending = self._next_text()
         clock.lap(Stage.SAMPLE)
         self._ttft = clock.total
         self._timings = MappingProxyType(dict(clock.stages))
+        self._trace, self._usage = prefilled.account
 
     def __next__(self) -> str:
-        while self._pending == "":
-            self._pending = self._next_text()
-        if self._pending is None:
-            raise StopIteration
-        piece, self._pending = self._pending, ""
-        return piece
+        with self._stepping:
+            while self._pending == "" and not self._closed:
+                self._pending = self._next_text()
+            if self._pending is None or self._closed:
+                raise StopIteration
+            piece, self._pending = self._pending, ""
+            return piece
 
     def close(self) -> None:
-        """Stop generating and let go of the attention states."""
-        tokens, self._tokens = self._tokens, None
-        if tokens is not None:
-            tokens.close()  # type: ignore[attr-defined]
+        """Stop generating and let go of the attention states. Any thread may call it."""
+        self._closed = True
+        with self._stepping:
+            self._stop()
+            self._pending = None
 
     def __enter__(self) -> Stream:
         return self
@@ -79,7 +83,8 @@ class Stream(Iterator[str]):
     @property
     def reply(self) -> Reply:
         """The answer so far, whole once the stream has ended."""
-        reason: FinishReason = "stop" if self._eos or self._text.met_stop else "length"
+        ended = self._eos or self._text.met_stop or len(self._ids) < self._room
+        reason: FinishReason = "stop" if ended else "length"
         return Reply(
             text=self._text.text,
             usage=replace(self._usage, output_tokens=len(self._ids)),
@@ -104,8 +109,14 @@ class Stream(Iterator[str]):
         self._eos = token in self._ends
         piece = "" if self._eos else self._text.push(token)
         if self._text.met_stop:
-            self.close()
+            self._stop()
         return piece
+
+    def _stop(self) -> None:
+        """End the generation, which holds the arena."""
+        tokens, self._tokens = self._tokens, None
+        if tokens is not None:
+            tokens.close()
 
 
 def _end_tokens(runner: ModelRunner, options: dict[str, Any]) -> frozenset[int]:

@@ -65,7 +65,7 @@ def test_lint_says_where_each_error_is(cli: Cli, tmp_path: Path) -> None:
 def test_probe_says_how_a_models_keys_move(cli: Cli, folder: Path) -> None:
     status, out, _ = cli("probe", folder)
     assert status == 0
-    assert "half-split rotary over 8 dimensions" in out
+    assert "half-split rotary over the first 8 dimensions" in out
     assert "bytes per token" in out
 
 

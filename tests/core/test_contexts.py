@@ -25,53 +25,86 @@ def test_everything_before_the_first_document_is_the_context_of_a_prompt_on_its_
     assert preamble(Contexts(), SYSTEM, Segment("Be brief. "), DOCUMENT) == "<|system|>Be brief. "
 
 
-def test_a_declared_preamble_wins_and_may_end_inside_a_text() -> None:
+BRIEF = "Be brief, and answer in one line."
+QUESTIONS = ["Who?", "Where?", "When was that?", "Why?"]
+
+
+def asking(question: str) -> Segment:
+    return Segment(f"Answer from what is below.\nQuestion: {question}\n\n")
+
+
+def declared(*texts: str) -> Contexts:
     contexts = Contexts()
-    contexts.declare("<|system|>Be brief.")
-    assert preamble(contexts, SYSTEM, Segment("Be brief. Now: "), DOCUMENT) == "<|system|>Be brief."
+    for text in texts:
+        contexts.declare([SYSTEM, Segment(text)])
+    return contexts
+
+
+def test_a_declared_preamble_wins_and_may_end_inside_a_text() -> None:
+    got = preamble(declared(BRIEF), SYSTEM, Segment(f"{BRIEF} Now: "), DOCUMENT)
+    assert got == f"<|system|>{BRIEF}"
 
 
 def test_the_longest_declared_preamble_wins() -> None:
+    contexts = declared(BRIEF[:20], BRIEF, BRIEF[:24])
+    got = preamble(contexts, SYSTEM, Segment(f"{BRIEF} Q"), DOCUMENT)
+    assert got == f"<|system|>{BRIEF}"
+
+
+def test_a_preamble_with_hardly_any_content_is_not_declared() -> None:
     contexts = Contexts()
-    for known in ("<|system|>Be", "<|system|>Be brief.", "<|system|>"):
-        contexts.declare(known)
-    assert preamble(contexts, SYSTEM, Segment("Be brief. Q"), DOCUMENT) == "<|system|>Be brief."
+    contexts.declare([SYSTEM])
+    contexts.declare([SYSTEM, Segment("Hi")])
+    assert contexts.known == ()
 
 
 def test_control_text_is_never_cut_in_two() -> None:
-    contexts = Contexts()
-    contexts.declare("<|sys")
-    assert preamble(contexts, SYSTEM, Segment("Be brief."), DOCUMENT) == ""
+    contexts = declared(BRIEF)
+    beginning = Segment(f"<|system|>{BRIEF[:8]}", Kind.CONTROL)
+    assert preamble(contexts, beginning, Segment(BRIEF[8:]), DOCUMENT) == f"<|system|>{BRIEF}"
+    whole = Segment(f"<|system|>{BRIEF}<|end|>", Kind.CONTROL)
+    assert preamble(contexts, whole, DOCUMENT) == ""
 
 
-def test_prompts_that_differ_before_the_first_document_share_whole_lines() -> None:
+def test_three_prompts_that_begin_differently_share_whole_lines_from_then_on() -> None:
     contexts = Contexts()
-    texts = [f"Answer from what is below.\nQuestion: {q}\n\n" for q in ("Who?", "Where?")]
-    assert preamble(contexts, SYSTEM, Segment(texts[0]), DOCUMENT).endswith("Who?\n\n")
+    marked = [preamble(contexts, SYSTEM, asking(question), DOCUMENT) for question in QUESTIONS]
     common = "<|system|>Answer from what is below."
-    assert preamble(contexts, SYSTEM, Segment(texts[1]), DOCUMENT) == common
-    assert preamble(contexts, SYSTEM, Segment(texts[0]), DOCUMENT) == common
+    assert marked[0].endswith("Who?\n\n")
+    assert marked[1].endswith("Where?\n\n")
+    assert marked[2:] == [common, common]
+    assert preamble(contexts, SYSTEM, asking(QUESTIONS[0]), DOCUMENT) == common
+
+
+def test_a_beginning_that_came_again_keeps_its_context_whatever_others_share() -> None:
+    contexts = Contexts()
+    stable = "You are a helpful assistant of a library.\nAnswer from these documents:\n"
+    for _ in range(2):
+        assert preamble(contexts, SYSTEM, Segment(stable), DOCUMENT).endswith(stable)
+    for other in ("law", "tax", "sea", "sky"):
+        text = f"You are a helpful assistant of a library.\nThis one is on {other}.\n"
+        preamble(contexts, SYSTEM, Segment(text), DOCUMENT)
+    assert contexts.known
+    assert preamble(contexts, SYSTEM, Segment(stable), DOCUMENT) == f"<|system|>{stable}"
 
 
 def test_prompts_of_different_applications_keep_contexts_of_their_own() -> None:
     contexts = Contexts()
-    for text in ("You plan trips.\n", "Your job is law.\n"):
+    for text in ("You plan trips.\n", "Your job is law.\n", "You are kind.\n"):
         assert preamble(contexts, SYSTEM, Segment(text), DOCUMENT) == f"<|system|>{text}"
-    assert contexts.declared == ()
+    assert contexts.known == ()
 
 
 def test_nothing_is_learned_when_learning_is_off() -> None:
     contexts = Contexts(learn=False)
-    for question in ("Who?", "Where?"):
-        text = f"Answer from what is below.\nQuestion: {question}\n\n"
-        assert preamble(contexts, SYSTEM, Segment(text), DOCUMENT) == f"<|system|>{text}"
+    for question in QUESTIONS:
+        segment = asking(question)
+        assert preamble(contexts, SYSTEM, segment, DOCUMENT) == f"<|system|>{segment.text}"
 
 
 def test_a_prompt_without_documents_has_a_preamble_only_if_it_is_declared() -> None:
-    contexts = Contexts()
-    assert preamble(contexts, SYSTEM, Segment("Hello"), END) == ""
-    contexts.declare("<|system|>Hel")
-    assert preamble(contexts, SYSTEM, Segment("Hello"), END) == "<|system|>Hel"
+    assert preamble(Contexts(), SYSTEM, Segment(BRIEF), END) == ""
+    assert preamble(declared(BRIEF), SYSTEM, Segment(BRIEF), END) == f"<|system|>{BRIEF}"
 
 
 @given(st.lists(st.text("ab\n ", max_size=40), min_size=1, max_size=6))

@@ -11,6 +11,7 @@ from peft import LoraConfig
 from transformers import PreTrainedModel
 
 from promptcache import PromptCache
+from promptcache.errors import ModelError
 from promptcache.layout import Context, ContextKind, ModuleRun
 from support.words import TEMPLATE, byte_tokenizer
 from support.zoo import model
@@ -42,6 +43,33 @@ def test_a_changed_weight_changes_the_key_of_a_running_engine(fresh: PreTrainedM
     with torch.no_grad():
         fresh.model.layers[1].mlp.up_proj.weight.mul_(1.01)
     assert key(engine) != before
+
+
+@pytest.mark.parametrize("place", [(0, 0), (137, 5), (287, 31)])
+def test_one_changed_value_changes_the_key_wherever_it_is(
+    fresh: PreTrainedModel, place: tuple[int, int]
+) -> None:
+    engine = PromptCache(fresh, byte_tokenizer())
+    before = key(engine)
+    with torch.no_grad():
+        fresh.model.embed_tokens.weight[place] += 0.001
+    assert key(engine) != before
+
+
+def test_two_rows_that_changed_places_change_the_key(fresh: PreTrainedModel) -> None:
+    engine = PromptCache(fresh, byte_tokenizer())
+    before = key(engine)
+    with torch.no_grad():
+        weight = fresh.model.embed_tokens.weight
+        weight[[3, 9]] = weight[[9, 3]]
+    assert key(engine) != before
+
+
+def test_a_model_that_was_converted_under_an_engine_is_refused(fresh: PreTrainedModel) -> None:
+    engine = PromptCache(fresh, byte_tokenizer())
+    fresh.to(torch.bfloat16)
+    with pytest.raises(ModelError, match=r"was torch\.float32 on cpu .* is torch\.bfloat16"):
+        engine.generate_text("Hello")
 
 
 def test_a_change_behind_torchs_back_is_found_after_a_refresh(fresh: PreTrainedModel) -> None:

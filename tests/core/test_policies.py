@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ QUESTION = [{"role": "user", "content": "\n".join(DOCUMENTS) + "\nWell?"}]
 class LoudestValues(ReusePolicy):
     """Computes the share of each module's tokens again whose values are largest."""
 
+    side: ClassVar[tuple[str, ...]] = ("loudness",)
     share: float
 
     def rank(self, kv: KV) -> Mapping[str, Tensor]:
@@ -72,3 +74,14 @@ def test_recomputed_tokens_do_not_see_what_comes_after_them() -> None:
         stop = got.layout.pieces[-3].start
         first_keys.append(got.arena.read(0, stop).keys[-1])
     assert torch.allclose(*first_keys, atol=1e-5)
+
+
+def test_a_policy_finds_its_ranking_whatever_policy_encoded_the_module() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema('<schema name="s"><user>U<collection name="c"/></user></schema>')
+    cache.cache_documents(DOCUMENTS, schema="s", progress=False)
+    cache.generate_messages(QUESTION, max_new_tokens=1)
+    first = cache.generate_messages(QUESTION, max_new_tokens=1, reuse=LoudestValues(0.5))
+    assert first.usage.recomputed > 0
+    assert first.usage.encoded == 0
+    cache.store.check_integrity()

@@ -163,12 +163,16 @@ def test_an_argument_that_is_too_long_is_refused_with_both_lengths(llama: Prompt
 
 
 def test_nothing_cached_is_lost_by_an_error(llama: PromptCache) -> None:
-    llama.generate_text(LONG, max_new_tokens=1)
+    llama.cache_documents([LONG], progress=False)
+    llama.generate_messages(QUESTION, max_new_tokens=1)
     before = llama.store.keys()
+    assert before
     for wrong in ({"num_beams": 2}, {"reuse": 3}, {"stop": 5}):
         with pytest.raises(PromptCacheError):
-            llama.generate_text(LONG, **wrong)
-    assert llama.store.keys() == before
+            llama.generate_messages(QUESTION, **wrong)
+    with pytest.raises(PromptCacheError):
+        llama.generate_messages([{"role": "user", "content": LONG * 20}])
+    assert sorted(llama.store.keys()) == sorted(before)
 
 
 def test_every_policy_is_a_value_that_shows_its_name() -> None:

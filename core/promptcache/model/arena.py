@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
-from promptcache.rotate import Rotation, move_into
+from promptcache.rotate import Rotation, move_into, turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,18 @@ class Step:
     contiguous: bool
 
     @classmethod
-    def over(cls, positions: Sequence[int], length: int) -> Step:
+    def over(cls, positions: Sequence[int], length: int, device: torch.device) -> Step:
         """The step that computes sorted `positions` of a sequence of `length` tokens."""
         first, last, queries = positions[0], positions[-1], len(positions)
         contiguous = last - first + 1 == queries
-        return cls(torch.tensor(positions), first, queries, length, contiguous)
+        slots = torch.tensor(positions, device=device)
+        return cls(slots, first, queries, length, contiguous)
 
-    def query_offset(self, device: torch.device) -> int | Tensor:
+    def query_offset(self) -> int | Tensor:
         """What a mask adds to 0, 1, 2, ... to get the queries' positions."""
         if self.contiguous:
             return self.first
-        return (self.slots - torch.arange(self.queries)).to(device)
+        return self.slots - torch.arange(self.queries, device=self.slots.device)
 
 
 class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -86,9 +87,8 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
             self.keys[:, :, step.first : stop].copy_(key_states)
             self.values[:, :, step.first : stop].copy_(value_states)
         else:
-            slots = step.slots.to(self.keys.device)
-            self.keys.index_copy_(2, slots, key_states.to(self.keys.dtype))
-            self.values.index_copy_(2, slots, value_states.to(self.values.dtype))
+            self.keys.index_copy_(2, step.slots, key_states.to(self.keys.dtype))
+            self.values.index_copy_(2, step.slots, value_states.to(self.values.dtype))
         return self.keys[:, :, : step.length], self.values[:, :, : step.length]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -130,25 +130,24 @@ class Arena(Cache):  # type: ignore[misc]
         Every other slot below `length` must have been written before.
         """
         assert len(positions) > 0 and positions[-1] < length <= self.capacity
-        self._step = Step.over(positions, length)
+        self._step = Step.over(positions, length, self.layers[0].keys.device)
         for layer in self.layers:
             layer.step = self._step
 
     def get_query_offset(self, layer_idx: int = 0) -> int | Tensor:
         """What masks add to 0, 1, 2, ... to get the queries' positions."""
         assert self._step is not None
-        return self._step.query_offset(self.layers[layer_idx].keys.device)
+        return self._step.query_offset()
 
     def write(
         self, kv: KV, position: int, rotations: Sequence[Rotation | None], row: int | None = None
     ) -> None:
         """Place attention states at `position` of one row, or of all: moved, each byte once."""
         rows = slice(None) if row is None else slice(row, row + 1)
-        stop, distance = position + kv.tokens, position - kv.start
-        for layer, (keys, values), rotation in zip(
-            self.layers, kv.layers(), rotations, strict=True
-        ):
-            move_into(layer.keys[rows, :, position:stop], keys, rotation, distance)
+        stop = position + kv.tokens
+        layer_turns = turns(rotations, position - kv.start)
+        for layer, (keys, values), turn in zip(self.layers, kv.layers(), layer_turns, strict=True):
+            move_into(layer.keys[rows, :, position:stop], keys, turn)
             layer.values[rows, :, position:stop].copy_(values)
 
     def read(self, start: int, stop: int, row: int = 0) -> KV:

@@ -26,9 +26,12 @@ def encode(
 ) -> list[KV]:
     """The attention states of each row of token ids, computed after `context`.
 
-    The states start at the context's end; the context's own are not part of them.
+    The states start at the context's end; the context's own are not part of them. No row may
+    reach past the model's `movement.limit`: it would change the frequencies of its whole batch.
     """
     base = context.tokens if context else 0
+    limit = traits.movement.limit
+    assert limit is None or base + max(map(len, rows)) <= limit
     states: dict[int, KV] = {}
     for batch in _batches([len(row) for row in rows], base):
         width = max(len(rows[index]) for index in batch)

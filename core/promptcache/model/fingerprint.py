@@ -1,7 +1,7 @@
 """What makes one model's attention states unusable for another: a hash of all that changes them.
 
-Configuration (rope parameters and quantisation within it), dtype, attention, tokenizer, sampled
-bytes of every parameter and buffer, active adapters. Never a path, a name or an object's identity.
+Configuration (rope parameters and quantisation within it), dtype, attention, tokenizer, a checksum
+over every byte of every parameter, active adapters. Never a path, a name or an object's identity.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from hashlib import blake2b
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-SAMPLES = 64
-"""Values read from each parameter, evenly spread."""
-
+CHUNK = 1 << 22
+"""Eight-byte words that are checked at a time."""
+MULTIPLIER = 0x1E3779B97F4A7C15
 UNRELATED = frozenset(
     {"_name_or_path", "transformers_version", "architectures", "use_cache", "torch_dtype"}
 )
@@ -50,52 +50,65 @@ class Fingerprint:
         self._seen = None
 
 
+def checksum(tensor: Tensor) -> bytes:
+    """Eight bytes that change with any change of one value, and with the order of values.
+
+    Each eight-byte word is multiplied by an odd number of its own and all are added up, modulo
+    2**64, on the tensor's own device.
+    """
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    whole = flat[: flat.numel() // 8 * 8].view(torch.int64)
+    size = min(CHUNK, max(1, whole.numel()))
+    factors = torch.arange(1, size + 1, device=flat.device).mul_(MULTIPLIER).bitwise_or_(1)
+    total = 0
+    for start in range(0, whole.numel(), CHUNK):
+        chunk = whole[start : start + CHUNK]
+        added = int((chunk * factors[: chunk.numel()]).sum())
+        total = (total * 31 + added) % (1 << 64)
+    rest = bytes(flat[whole.numel() * 8 :].cpu().numpy().tobytes())
+    return total.to_bytes(8, "little") + rest
+
+
 def _digest(model: PreTrainedModel, fixed: str) -> str:
     digest = blake2b(digest_size=20)
     config = {k: v for k, v in model.config.to_dict().items() if k not in UNRELATED}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(fixed.encode())
-    digest.update(repr(list(_adapters(model))).encode())
-    for name, tensor in _tensors(model):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(_sample(tensor))
+    for name, module in model.named_modules():
+        said = _adapter(module)
+        if said:
+            digest.update(f"{name} {said};".encode())
+        for own, tensor in _tensors(module):
+            digest.update(f"{name}.{own}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(checksum(tensor))
     return digest.hexdigest()
-
-
-def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
 
 
 def _state(model: PreTrainedModel) -> list[object]:
     """What changes with the model, and is cheap enough to read for every request."""
     state: list[object] = []
     for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                state += parameter.data_ptr(), parameter._version
+        for _, tensor in _tensors(module):
+            state += tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
         said = _adapter(module)
         if said:
             state.append(said)
     return state
 
 
-def _sample(tensor: Tensor) -> bytes:
-    flat = tensor.detach().reshape(-1)
-    if not flat.numel():
-        return b""
-    step = max(1, flat.numel() // SAMPLES)
-    return bytes(flat[::step].contiguous().cpu().view(torch.uint8).numpy().tobytes())
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A module's parameters and lasting buffers; what it derives from its config is not among
+    them, and may change with the length of a prompt.
+    """
+    for name, parameter in module._parameters.items():
+        if parameter is not None:
+            yield name, parameter
+    for name, buffer in module._buffers.items():
+        if buffer is not None and name not in module._non_persistent_buffers_set:
+            yield name, buffer
 
 
-def _adapters(model: PreTrainedModel) -> Iterator[str]:
-    for name, module in model.named_modules():
-        said = _adapter(module)
-        if said:
-            yield f"{name} {said}"
-
-
-def _adapter(module: torch.nn.Module) -> str | None:
+def _adapter(module: nn.Module) -> str | None:
     """What an adapter layer says of itself: which adapters are active, merged, how scaled."""
     if not isinstance(getattr(type(module), "active_adapters", None), property):
         return None

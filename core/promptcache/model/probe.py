@@ -143,12 +143,14 @@ def _rotations(
     shifted = [(d, _keys_at(runner, ids, d)) for d in distances]
     behind = _first_layer_keys_behind(runner, ids, distances[0])
     tolerance = _tolerance(at_zero[0].dtype)
+    candidates = list(_candidates(runner.model))
     found: list[Rotation | None] = []
     for layer, keys in enumerate(at_zero):
         pairs = [(d, others[layer]) for d, others in shifted]
         if layer == 0:
             pairs.append((distances[0], behind))
-        fits = [(_misfit(keys, pairs, r), r) for r in _candidates(runner.model, keys.shape[-1])]
+        fitting = [r for r in candidates if r is None or r.fits(keys.shape[-1])]
+        fits = [(_misfit(keys, pairs, rotation), rotation) for rotation in fitting]
         error, best = min(fits, key=lambda fit: fit[0])
         if not error <= tolerance:
             return (), (
@@ -198,19 +200,20 @@ def _first_layer_keys_behind(runner: ModelRunner, ids: Tensor, distance: int) ->
     return keys[0, :, -ids.shape[1] :]
 
 
-def _candidates(model: PreTrainedModel, key_dim: int) -> Iterator[Rotation | None]:
-    """Every way a key of the model could move: not at all, or by any rotary table that it holds."""
+def _candidates(model: PreTrainedModel) -> Iterator[Rotation | None]:
+    """Every way a key of the model could move: not at all, or by any rotary table that it holds.
+
+    The rotary dimensions are a key's first, or its last.
+    """
     yield None
     seen: list[Tensor] = []
     for frequencies in _frequencies(model):
-        span = 2 * len(frequencies)
-        known = any(f.shape == frequencies.shape and f.equal(frequencies) for f in seen)
-        if known or span > key_dim:
+        if any(f.shape == frequencies.shape and f.equal(frequencies) for f in seen):
             continue
         seen.append(frequencies)
-        for first in sorted({0, key_dim - span}):
+        for last in (False, True):
             for interleaved in (False, True):
-                yield Rotation(frequencies, interleaved, first)
+                yield Rotation(frequencies, interleaved, last)
 
 
 def _frequencies(model: PreTrainedModel) -> Iterator[Tensor]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -47,17 +48,32 @@ def new_arena(runner: ModelRunner, traits: Traits, capacity: int) -> Arena | Own
     return Arena(traits.layers, capacity=capacity)
 
 
+_locks: WeakKeyDictionary[PreTrainedModel, RLock] = WeakKeyDictionary()
+_locks_lock = Lock()
+
+
+def _lock_of(model: PreTrainedModel) -> RLock:
+    """One lock for all that run one model: our attention is set on its config meanwhile."""
+    with _locks_lock:
+        return _locks.setdefault(model, RLock())
+
+
 class ModelRunner:
-    """A model that runs forwards for us, one at a time, under a lock."""
+    """A model that runs forwards for us, one at a time, under the model's lock."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        self.lock = RLock()
+        self.lock = _lock_of(model)
+        self._form = self._current_form()
         accepted = inspect.signature(model.forward).parameters
         self._configs = configs_of(model)
         self._cache_name = "past_key_values" if "past_key_values" in accepted else "cache_params"
         self._takes_positions = "position_ids" in accepted
         self._takes_logits_to_keep = "logits_to_keep" in accepted
+
+    def _current_form(self) -> tuple[torch.dtype, torch.device]:
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight.dtype, weight.device
 
     @property
     def device(self) -> torch.device:
@@ -90,6 +106,11 @@ class ModelRunner:
             raise ModelError(
                 "the model is in training mode, where dropout makes attention states random; "
                 "call model.eval() first"
+            )
+        if self._current_form() != self._form:
+            was, now = (" on ".join(map(str, form)) for form in (self._form, self._current_form()))
+            raise ModelError(
+                f"the model was {was} when its engine was made and is {now} now; make a new engine"
             )
         arguments: dict[str, object] = {self._cache_name: arena}
         if self._takes_positions:

@@ -27,8 +27,14 @@ class ReusePolicy:
     moves: ClassVar[bool] = True
     """Whether it may use attention states elsewhere than where they were computed."""
 
+    side: ClassVar[tuple[str, ...]] = ()
+    """The names of the side tensors that `rank` makes and `recomputed` reads."""
+
     def rank(self, kv: KV) -> Mapping[str, Tensor]:
-        """Side tensors `[tokens, ...]` to keep with a module that was just encoded."""
+        """Side tensors `[tokens, ...]`, named as in `side`, to keep with a module's states.
+
+        Asked when a module is encoded, or first used by a policy that needs what it lacks.
+        """
         del kv
         return {}
 

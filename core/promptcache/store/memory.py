@@ -29,6 +29,7 @@ class MemoryStore:
         self._entries: OrderedDict[str, KV] = OrderedDict()
         self._pinned: set[str] = set()
         self._nbytes = 0
+        self._pinned_nbytes = 0
         self._lock = Lock()
 
     @property
@@ -50,24 +51,24 @@ class MemoryStore:
             return self._entries[key]
 
     def put(self, key: str, kv: KV) -> bool:
-        """Keep `kv` if pinned entries leave room for it."""
+        """Keep `kv`, in place of what the key had, if pinned entries leave room for it."""
         with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return True
-            pinned = sum(e.nbytes for name, e in self._entries.items() if name in self._pinned)
-            if kv.nbytes > self._budget - pinned:
+            before = self._entries.get(key)
+            freed = before.nbytes if before and key in self._pinned else 0
+            if kv.nbytes > self._budget - self._pinned_nbytes + freed:
                 return False
+            self._remove(key)
             self._make_room(kv.nbytes)
             self._entries[key] = kv
-            self._nbytes += kv.nbytes
+            self._count(key, kv.nbytes)
             return True
 
     def delete(self, key: str) -> bool:
         """Forget `key` and its pin."""
         with self._lock:
+            removed = self._remove(key)
             self._pinned.discard(key)
-            return self._remove(key)
+            return removed
 
     def keys(self) -> list[str]:
         """Every key, least recently used first."""
@@ -77,12 +78,16 @@ class MemoryStore:
     def pin(self, key: str) -> None:
         """Keep `key` from being evicted, also when it is put later."""
         with self._lock:
-            self._pinned.add(key)
+            if key not in self._pinned:
+                self._pinned.add(key)
+                self._pinned_nbytes += self._entries[key].nbytes if key in self._entries else 0
 
     def unpin(self, key: str) -> None:
         """Let `key` be evicted again."""
         with self._lock:
-            self._pinned.discard(key)
+            if key in self._pinned:
+                self._pinned.remove(key)
+                self._pinned_nbytes -= self._entries[key].nbytes if key in self._entries else 0
 
     def evict(self) -> int:
         """Forget everything that is not pinned; the bytes that were freed."""
@@ -93,9 +98,11 @@ class MemoryStore:
             return before - self._nbytes
 
     def check_integrity(self) -> None:
-        """Assert that the byte count is right and within the budget."""
+        """Assert that the byte counts are right and within the budget."""
         with self._lock:
             assert self._nbytes == sum(kv.nbytes for kv in self._entries.values())
+            pinned = [kv.nbytes for key, kv in self._entries.items() if key in self._pinned]
+            assert self._pinned_nbytes == sum(pinned)
             assert self._nbytes <= self._budget
 
     def _make_room(self, needed: int) -> None:
@@ -107,7 +114,11 @@ class MemoryStore:
 
     def _remove(self, key: str) -> bool:
         kv = self._entries.pop(key, None)
-        if kv is None:
-            return False
-        self._nbytes -= kv.nbytes
-        return True
+        if kv is not None:
+            self._count(key, -kv.nbytes)
+        return kv is not None
+
+    def _count(self, key: str, nbytes: int) -> None:
+        self._nbytes += nbytes
+        if key in self._pinned:
+            self._pinned_nbytes += nbytes

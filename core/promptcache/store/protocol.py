@@ -1,12 +1,13 @@
-"""What a tier of the store must do. Keys are opaque names; a key's value never changes."""
+"""What a tier of the store must do. Keys are opaque names; a key's keys and values never change."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from promptcache.kv import KV
 
 
+@runtime_checkable
 class Store(Protocol):
     """A bounded place for attention states, safe to use from several threads."""
 
@@ -26,7 +27,10 @@ class Store(Protocol):
         """The states under `key`, which count as used now; None when it has none."""
 
     def put(self, key: str, kv: KV) -> bool:
-        """Keep `kv`, evicting what was not used for longest. False when it cannot fit."""
+        """Keep `kv`, evicting what was not used for longest. False when it cannot fit.
+
+        What the key had is replaced: the same states, with other side tensors perhaps.
+        """
 
     def delete(self, key: str) -> bool:
         """Forget `key`, pinned or not. False when it was not there."""

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-REPLACEMENT = "�"
+REPLACEMENT = "\ufffd"
 
 
 class TextStream:
-    """Turns the token ids of one answer into text.
+    """Turns the token ids of one answer into text, at a cost per token that does not grow.
 
     Text is held back while it ends in an unfinished character or might be the beginning of a stop
     string. What follows the first stop string, itself included, is dropped. With `strip`, white
@@ -25,9 +25,13 @@ class TextStream:
     ) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
+        self._longest = max(map(len, stop), default=0)
         self._strip = strip
-        self._ids: list[int] = []
-        self._emitted = 0
+        self._window: list[int] = []
+        self._given = 0
+        """How much of the window's text has been taken over into `_held`."""
+        self._held = ""
+        """Text that is whole, but might be the beginning of a stop string."""
         self.met_stop = False
         """Whether a stop string has come."""
         self.text = ""
@@ -37,33 +41,48 @@ class TextStream:
         """Add a token; the text that is certain now and was not before."""
         if self.met_stop:
             return ""
-        self._ids.append(token)
+        self._window.append(token)
         text = self._decoded()
-        cut = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
-        if cut is not None:
-            self.met_stop = True
-            return self._emit(text[:cut])
-        return self._emit(text[: self._certain(text)])
+        if not text.endswith(REPLACEMENT):
+            self._take(text)
+        return self._released()
 
     def finish(self) -> str:
         """The text that was held back, when no more tokens come."""
-        return "" if self.met_stop else self._emit(self._decoded())
+        if self.met_stop:
+            return ""
+        self._take(self._decoded())
+        released = self._released()
+        return released if self.met_stop else released + self._give(self._held)
 
     def _decoded(self) -> str:
-        text = str(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-        return text.lstrip() if self._strip else text
+        return str(self._tokenizer.decode(self._window, skip_special_tokens=True))
 
-    def _certain(self, text: str) -> int:
-        """How much of `text` later tokens cannot change or turn into a stop string."""
-        end = len(text.rstrip(REPLACEMENT)) if text.endswith(REPLACEMENT) else len(text)
-        longest = max((len(stop) for stop in self._stop), default=0)
-        for start in range(max(0, end - longest + 1), end):
-            if any(stop.startswith(text[start:end]) for stop in self._stop):
-                return start
-        return end
+    def _take(self, text: str) -> None:
+        """Hold what is new in the window's text, and keep the window short.
 
-    def _emit(self, text: str) -> str:
-        new = text[self._emitted :]
-        self._emitted = max(self._emitted, len(text))
-        self.text += new
-        return new
+        The token before the new ones stays in the window: some tokenizers write a token
+        differently at the beginning of a text.
+        """
+        new = text[self._given :]
+        if self._strip and not self.text and not self._held:
+            new = new.lstrip()
+        self._held += new
+        self._window = self._window[-1:]
+        self._given = len(self._decoded())
+
+    def _released(self) -> str:
+        """The part of the held text that no later token turns into a stop string."""
+        cut = min((at for stop in self._stop if (at := self._held.find(stop)) >= 0), default=None)
+        if cut is not None:
+            self.met_stop = True
+            return self._give(self._held[:cut])
+        for start in range(max(0, len(self._held) - self._longest + 1), len(self._held)):
+            if any(stop.startswith(self._held[start:]) for stop in self._stop):
+                return self._give(self._held[:start])
+        return self._give(self._held)
+
+    def _give(self, text: str) -> str:
+        self._held = self._held[len(text) :]
+        self.text += text
+        return text
