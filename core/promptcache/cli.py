@@ -74,9 +74,7 @@ def demo(
     """Ask questions over documents through a LangChain chain: in full, cold, warm and shuffled."""
     try:
         from langchain_promptcache.demo import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] not in {"langchain_core", "langchain_classic"}:
-            raise
+    except (ModuleNotFoundError, MissingExtraError) as error:
         raise MissingExtraError("the demo", "demo") from error
     raise typer.Exit(run(docs, model, Console(), questions=question or ()))
 

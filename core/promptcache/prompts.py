@@ -99,6 +99,8 @@ class Prompts:
             raise PromptError("there are no messages: there is nothing to generate from")
         once = _Once()
         parsed = [_message(m, i, recognise, once) for i, m in enumerate(messages)]
+        if not any(message.text.strip() for message in parsed):
+            raise PromptError("the messages have no text: there is nothing to generate from")
         return self._contexts.mark(self._template.render(parsed, tools=tools))
 
 

@@ -100,7 +100,7 @@ def test_a_prompt_that_fills_the_window_is_refused_with_both_lengths(llama: Prom
         llama.generate_text("x" * 2000)
 
 
-@pytest.mark.parametrize("prompt", ["", []])
+@pytest.mark.parametrize("prompt", ["", [], [{"role": "user", "content": " "}]])
 def test_an_empty_prompt_is_refused(llama: PromptCache, prompt: Any) -> None:
     ask = llama.generate_text if isinstance(prompt, str) else llama.generate_messages
     with pytest.raises(PromptError, match="nothing to generate from"):
