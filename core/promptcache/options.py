@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from promptcache.errors import OptionError
-from promptcache.model.decode import check_options
+from promptcache.model.generation import OPTIONS, REFUSED, check_option, shown
 from promptcache.reuse import ReusePolicy
 
 DEFAULT_NEW_TOKENS = 256
+SEEDS = range(-(2**63), 2**64)
+"""What torch's generators take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +27,31 @@ class RequestOptions:
     generation: Mapping[str, Any]
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any], policy: ReusePolicy) -> RequestOptions:
-        """The options of a request; `policy` is the one where it names none.
+    def parse(
+        cls,
+        given: Mapping[str, Any],
+        policy: ReusePolicy,
+        new_tokens: int = DEFAULT_NEW_TOKENS,
+    ) -> RequestOptions:
+        """The options of a request; `policy` and `new_tokens` hold where it names none.
 
         Raises OptionError for an option that is unknown, refused or has a wrong value.
         """
-        generation = dict(given)
+        rest = dict(given)
         parsed = cls(
-            policy=checked_policy(generation.pop("reuse", None), policy),
-            stop=_stop(generation.pop("stop", None)),
-            seed=_seed(generation.pop("seed", None)),
-            expected=tuple(generation.pop("expected", ())),
-            max_new_tokens=_new_tokens(generation.pop("max_new_tokens", None)),
-            generation=generation,
+            policy=checked_policy(rest.pop("reuse", None), policy),
+            stop=_stop(rest.pop("stop", None)),
+            seed=_seed(rest.pop("seed", None)),
+            expected=_expected(rest.pop("expected", None)),
+            max_new_tokens=check_option("max_new_tokens", rest.pop("max_new_tokens", None))
+            or new_tokens,
+            generation=_generation(rest),
         )
-        check_options(generation)
+        least = parsed.generation.get("min_new_tokens")
+        if least is not None and least > parsed.max_new_tokens:
+            raise OptionError(
+                f"min_new_tokens={least} is more than max_new_tokens={parsed.max_new_tokens}"
+            )
         return parsed
 
 
@@ -63,14 +75,32 @@ def _stop(given: object) -> tuple[str, ...]:
 
 
 def _seed(given: object) -> int | None:
-    if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
-        raise OptionError(f"seed={given!r} is not a whole number")
-    return given
-
-
-def _new_tokens(given: object) -> int:
     if given is None:
-        return DEFAULT_NEW_TOKENS
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-        raise OptionError(f"max_new_tokens={given!r} is not a positive number of tokens")
+        return None
+    if isinstance(given, bool) or not isinstance(given, int) or given not in SEEDS:
+        raise OptionError(f"seed={shown(given)} is not a whole number from -2**63 to 2**64-1")
     return given
+
+
+def _expected(given: object) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise OptionError(f"expected={shown(given)} is not a list of document texts")
+    texts = tuple(given)
+    for text in texts:
+        if not isinstance(text, str):
+            raise OptionError(f"expected={shown(given)} has {shown(text)}, which is not a text")
+    return texts
+
+
+def _generation(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that transformers' generation reads, checked and in the form it takes."""
+    for name, value in given.items():  # wrong names first: their values say nothing
+        if name not in OPTIONS:
+            check_option(name, value)
+    asked = dict(given)
+    warmth = asked.get("temperature")
+    if asked.get("do_sample") is False and isinstance(warmth, int | float) and warmth == 0:
+        del asked["temperature"]  # both say greedy
+    return {name: check_option(name, value) for name, value in asked.items() if name not in REFUSED}

@@ -6,68 +6,23 @@ from the prefill's logits, so that no second forward stands before it. Knows tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from copy import copy
+from textwrap import shorten
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from promptcache.errors import OptionError, valid
+from promptcache.errors import OptionError
 from promptcache.model.arena import Arena
+from promptcache.model.defaults import OWNER, generation_settings
+from promptcache.model.generation import OPTIONS, check_token_ids
 from promptcache.model.owncache import OwnCache
 from promptcache.model.runner import ModelRunner, Traits
 
-OPTIONS = frozenset(
-    {
-        "bad_words_ids", "do_sample", "encoder_repetition_penalty", "eos_token_id",
-        "epsilon_cutoff", "eta_cutoff", "exponential_decay_length_penalty", "forced_eos_token_id",
-        "logits_processor", "max_new_tokens", "min_new_tokens", "min_p", "no_repeat_ngram_size",
-        "pad_token_id", "renormalize_logits", "repetition_penalty", "sequence_bias",
-        "stopping_criteria", "streamer", "suppress_tokens", "temperature", "top_k", "top_p",
-        "typical_p",
-    }
-)  # fmt: skip
-"""The options of transformers' generation that are supported."""
-
-REFUSED = {
-    "assistant_model": "assisted generation",
-    "cache_implementation": "another cache than promptcache's own",
-    "constraints": "constrained beams",
-    "custom_generate": "a custom decoding loop",
-    "dola_layers": "DoLa decoding",
-    "force_words_ids": "constrained beams",
-    "guidance_scale": "classifier-free guidance",
-    "inputs_embeds": "embeddings as a prompt",
-    "num_beam_groups": "beam search",
-    "num_beams": "beam search",
-    "num_return_sequences": "several answers to one prompt",
-    "output_attentions": "returning attention weights",
-    "output_hidden_states": "returning hidden states",
-    "output_scores": "returning scores",
-    "past_key_values": "another cache than promptcache's own",
-    "penalty_alpha": "contrastive search",
-    "prompt_lookup_num_tokens": "prompt lookup decoding",
-    "return_dict_in_generate": "transformers' own output objects",
-    "token_healing": "token healing",
-}
-"""What transformers can do and promptcache refuses, by name, with what it would be."""
-
-NEUTRAL = (None, False, 1)
-"""Values with which a refused option asks for nothing."""
-
 FinishReason = Literal["stop", "length"]
-
-
-def check_options(options: dict[str, Any]) -> None:
-    """Raise OptionError for a generation option that is not supported, naming it."""
-    for name, value in options.items():
-        if name in REFUSED and value not in NEUTRAL:
-            raise OptionError(
-                f"{name}={value!r} asks for {REFUSED[name]}, which promptcache does not support"
-            )
-        if name not in REFUSED and name not in OPTIONS:
-            raise OptionError(f"unknown generation option {name!r}{valid(name, OPTIONS)}")
 
 
 def decode(
@@ -78,12 +33,13 @@ def decode(
     logits: Tensor,
     options: dict[str, Any],
     seed: int | None = None,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Yield the token ids of the answer, one at a time.
 
     `arena` holds the whole `prompt`, `logits` `[1, vocabulary]` are those of its last token. Ends
     after an end-of-sequence token, which is yielded too, or when a criterion or the length says
-    so. A caller that closes the iterator stops the generation.
+    so. A caller that closes the iterator stops the generation. Raises OptionError for options, the
+    request's or the model's own, that are refused; a streamer is told of the end then, too.
     """
     streamer = options.get("streamer")
     asked = {k: v for k, v in options.items() if k in OPTIONS and k != "streamer"}
@@ -98,8 +54,7 @@ def decode(
         stopping_criteria: StoppingCriteriaList,
         generation_config: GenerationConfig,
         **_: Any,
-    ) -> Iterator[int]:
-        _check_config(generation_config)
+    ) -> Generator[int, None, None]:
         scores = logits
         ids = input_ids
         try:
@@ -121,9 +76,43 @@ def decode(
     ids = torch.tensor([list(prompt)], device=runner.device)
     if streamer is not None:
         streamer.put(ids.cpu())
-    steps: Iterator[int] = runner.model.generate(
-        ids, attention_mask=torch.ones_like(ids), custom_generate=loop, use_cache=False, **asked
-    )
+    try:
+        return _prepared(runner, ids, logits.shape[-1], loop, asked)
+    except BaseException:
+        if streamer is not None:
+            streamer.end()
+        raise
+
+
+def _prepared(
+    runner: ModelRunner, ids: Tensor, vocabulary: int, loop: Any, asked: Mapping[str, Any]
+) -> Generator[int, None, None]:
+    """What `loop` yields, with the processors and criteria that transformers makes for it."""
+    settings = generation_settings(runner.model, asked)
+    check_token_ids(asked, vocabulary)
+    effective = {**vars(settings), **asked}
+    check_token_ids(effective, vocabulary, owner=OWNER)
+    decay = "exponential_decay_length_penalty"
+    if effective[decay] is not None and effective["eos_token_id"] is None:
+        raise OptionError(f"{decay}={effective[decay]!r} needs an eos_token_id, and there is none")
+    options = dict(asked)
+    room = effective.get("max_new_tokens")
+    if room is not None:  # it may be less than was asked for, where the window ends
+        if effective["min_new_tokens"] is not None:
+            options["min_new_tokens"] = min(effective["min_new_tokens"], room)
+        if settings.min_length is not None:
+            settings.min_length = min(settings.min_length, ids.shape[1] + room)
+    view = copy(runner.model)  # shares everything but this setting with the model
+    view.generation_config = settings
+    try:
+        steps: Generator[int, None, None] = view.generate(
+            ids, attention_mask=torch.ones_like(ids), custom_generate=loop, **options
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+        reason = shorten(str(error), 240, placeholder=" ...")
+        raise OptionError(f"transformers refuses the generation options: {reason}") from error
     return steps
 
 
@@ -131,14 +120,3 @@ def _choose(scores: Tensor, config: GenerationConfig, generator: torch.Generator
     if not config.do_sample:
         return scores.argmax(dim=-1, keepdim=True)
     return torch.multinomial(scores.softmax(dim=-1), num_samples=1, generator=generator)
-
-
-def _check_config(config: GenerationConfig) -> None:
-    """The model's own generation settings may ask for what we refuse, too."""
-    for name in ("num_beams", "num_return_sequences", "penalty_alpha", "dola_layers"):
-        value = getattr(config, name, None)
-        if value not in NEUTRAL:
-            raise OptionError(
-                f"the model's generation config has {name}={value!r}, which asks for "
-                f"{REFUSED[name]}; promptcache does not support it"
-            )

@@ -5,8 +5,7 @@ Refuses by name what promptcache was not tried with. `pocket` is the model that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from transformers import (
 )
 
 from promptcache.errors import ModelError, UnsupportedModelError, valid
+from promptcache.model.failures import explained
 
 DTYPES: dict[str, str | torch.dtype] = {
     "auto": "auto",
@@ -28,6 +28,19 @@ DTYPES: dict[str, str | torch.dtype] = {
     "float32": torch.float32,
 }
 
+HUB = frozenset(
+    {
+        "cache_dir", "code_revision", "force_download", "local_files_only", "proxies", "subfolder",
+        "token", "trust_remote_code",
+    }
+)  # fmt: skip
+"""The arguments that say where files come from: config and tokenizer take them as well."""
+
+OURS = {"device": "device", "dtype": "dtype", "revision": "revision", "torch_dtype": "dtype"}
+"""What has a parameter of its own, and is refused beside it."""
+
+QUANTISED = ("load_in_4bit", "load_in_8bit", "quantization_config")
+
 
 def load(
     name: str | Path,
@@ -35,48 +48,61 @@ def load(
     revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
+    model_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and tokenizer that a hub name, a folder or `pocket` stands for.
 
-    `kwargs` go to transformers' `from_pretrained`. Raises ModelError when they cannot be loaded
-    and UnsupportedModelError for what promptcache refuses.
+    `model_kwargs`, or `kwargs`, go to transformers' `from_pretrained`; those that say where files
+    come from (`token`, `cache_dir`, ...) to the config's and the tokenizer's as well. Raises
+    ModelError when they cannot be loaded and UnsupportedModelError for what promptcache refuses.
     """
+    kwargs = _checked_kwargs(kwargs if model_kwargs is None else model_kwargs)
     source, chosen = _source(name), _dtype(dtype)
-    with _explained(name):
-        config = AutoConfig.from_pretrained(source, revision=revision)
-        refuse_unsupported_config(config, str(name))
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    target = None if device is None else _device(device)
+    hub = {key: value for key, value in kwargs.items() if key in HUB} | {"revision": revision}
+    with explained(name, "config"):
+        config = AutoConfig.from_pretrained(source, **hub)
+    refuse_unsupported_config(config, str(name))
+    with explained(name, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+    with explained(name, "weights", kwargs):
         model = AutoModelForCausalLM.from_pretrained(
             source, revision=revision, dtype=chosen, **kwargs
         )
-    if device is not None:
-        model = model.to(_device(device))
+    if target is not None:
+        with explained(name, "move to the device"):
+            model = model.to(target)
     return model.eval(), tokenizer
 
 
 def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer alone. Raises ModelError when it cannot be loaded."""
     source = _source(name)
-    with _explained(name):
+    with explained(name, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, revision=revision
         )
     return tokenizer
 
 
-@contextmanager
-def _explained(name: str | Path) -> Iterator[None]:
-    """Turn what transformers raises for a model it cannot load into one sentence."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"cannot load a model from {str(name)!r}: {lines[0]} Expected 'pocket', a folder that "
-            "save_pretrained wrote (config.json, model.safetensors, tokenizer.json), or the name "
-            "of a causal language model on the Hugging Face hub."
-        ) from error
+def _checked_kwargs(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise ModelError(f"model_kwargs={given!r:.80} is not a mapping of names to values")
+    kwargs = dict(given)
+    for key, value in kwargs.items():
+        if key in OURS:
+            raise ModelError(
+                f"model_kwargs has {key}={value!r}; give it as {OURS[key]}= beside them"
+            )
+        if key in QUANTISED and value:
+            raise UnsupportedModelError(
+                f"model_kwargs has {key}, which quantises the model; promptcache was not tried "
+                "with that, load it in bfloat16"
+            )
+    if kwargs.get("output_loading_info"):
+        raise ModelError("model_kwargs has output_loading_info, which promptcache does not return")
+    return kwargs
 
 
 def check_model(model: object, tokenizer: object) -> None:
@@ -103,12 +129,33 @@ def check_model(model: object, tokenizer: object) -> None:
             "such as AutoTokenizer gives"
         )
     refuse_unsupported_config(model.config, type(model).__name__)
+    _refuse_compiled(model)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise UnsupportedModelError(
+            "the model has weights on the device 'meta', which holds no values; load it on 'cpu' "
+            "or 'cuda'"
+        )
     devices = {str(device) for device in (getattr(model, "hf_device_map", None) or {}).values()}
     if len(devices) > 1:
         raise UnsupportedModelError(
             f"the model is spread over several devices ({', '.join(sorted(devices))}), which "
             "promptcache was not tried with; load it on one device"
         )
+
+
+def _refuse_compiled(model: PreTrainedModel) -> None:
+    for path, module in model.named_modules():
+        compiled = (
+            getattr(module, "_compiled_call_impl", None) is not None
+            or hasattr(module, "_orig_mod")
+            or hasattr(vars(module).get("forward"), "_torchdynamo_orig_callable")
+        )
+        if compiled:
+            raise UnsupportedModelError(
+                f"{f'the layer {path!r} of the model' if path else 'the model'} is compiled by "
+                "torch.compile, which would compile anew for every prompt length; pass the model "
+                "as it was before it was compiled"
+            )
 
 
 def refuse_unsupported_config(config: Any, name: str) -> None:
@@ -146,17 +193,20 @@ def _source(name: str | Path) -> str:
     return str(name)
 
 
-def _dtype(dtype: str | torch.dtype) -> str | torch.dtype:
-    if isinstance(dtype, torch.dtype):
+def _dtype(dtype: object) -> str | torch.dtype:
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype
-    if dtype not in DTYPES:
-        raise ModelError(f"unknown dtype {dtype!r}{valid(dtype, DTYPES)}")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ModelError(f"unknown dtype {dtype!r}{valid(str(dtype), DTYPES)}")
     return DTYPES[dtype]
 
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+        found = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"device {str(device)!r} cannot be used: {first}") from error
+    if found.type == "meta":
+        raise ModelError("device 'meta' holds no values; expected for example 'cpu' or 'cuda'")
+    return found
