@@ -18,10 +18,11 @@ from promptcache.contexts import Contexts
 from promptcache.errors import OptionError
 from promptcache.library import ModuleLibrary
 from promptcache.model import load as loading
+from promptcache.model.defaults import config_new_tokens, config_stop_strings, generation_settings
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.probe import probe, window_of
 from promptcache.model.runner import ModelRunner
-from promptcache.options import RequestOptions, checked_policy
+from promptcache.options import DEFAULT_NEW_TOKENS, RequestOptions, checked_policy
 from promptcache.pipeline import Clock, Pipeline
 from promptcache.pml import Schema
 from promptcache.prompts import MessageLike, Prompts, check_text
@@ -66,6 +67,7 @@ class PromptCache:
         bare: bool = False,
     ) -> None:
         loading.check_model(model, tokenizer)
+        generation_settings(model)
         _check_settings(store, namespace, chat_template_kwargs)
         self.model = model
         self.tokenizer = tokenizer
@@ -108,7 +110,7 @@ class PromptCache:
         ModelError when there is no such model.
         """
         loaded, tokenizer = loading.load(
-            model, revision=revision, device=device, dtype=dtype, **(model_kwargs or {})
+            model, revision=revision, device=device, dtype=dtype, model_kwargs=model_kwargs
         )
         return cls(loaded, tokenizer, **{"name": str(model), **options})
 
@@ -200,7 +202,9 @@ class PromptCache:
     def _start(
         self, segments: Sequence[Segment], clock: Clock, options: dict[str, Any], *, strip: bool
     ) -> Stream:
-        asked = RequestOptions.parse(options, self.reuse)
+        new_tokens = config_new_tokens(self.model) or DEFAULT_NEW_TOKENS
+        asked = RequestOptions.parse(options, self.reuse, new_tokens)
+        stop = asked.stop or config_stop_strings(self.model)
         notes = self._shelf.missing(asked.expected, segments)
         clock.lap(Stage.PARSE)
         prefilled = self._pipeline.run(
@@ -214,7 +218,7 @@ class PromptCache:
         return Stream(
             prefilled,
             clock,
-            TextStream(self.tokenizer, asked.stop, strip=strip),
+            TextStream(self.tokenizer, stop, strip=strip),
             self._runner,
             self.traits,
             options={**asked.generation, "max_new_tokens": prefilled.room},

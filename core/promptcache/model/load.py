@@ -49,15 +49,14 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
     model_kwargs: Mapping[str, Any] | None = None,
-    **kwargs: Any,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and tokenizer that a hub name, a folder or `pocket` stands for.
 
-    `model_kwargs`, or `kwargs`, go to transformers' `from_pretrained`; those that say where files
+    `model_kwargs` go to transformers' `from_pretrained`; those that say where files
     come from (`token`, `cache_dir`, ...) to the config's and the tokenizer's as well. Raises
     ModelError when they cannot be loaded and UnsupportedModelError for what promptcache refuses.
     """
-    kwargs = _checked_kwargs(kwargs if model_kwargs is None else model_kwargs)
+    kwargs = _checked_kwargs({} if model_kwargs is None else model_kwargs)
     source, chosen = _source(name), _dtype(dtype)
     target = None if device is None else _device(device)
     hub = {key: value for key, value in kwargs.items() if key in HUB} | {"revision": revision}
