@@ -13,6 +13,7 @@ help:  ## this list
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "promptcache needs Python 3.11, 3.12 or 3.13"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing torch and the other dependencies into $(VENV); see 'Installing' in README.md"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)

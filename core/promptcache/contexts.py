@@ -33,24 +33,29 @@ class Contexts:
     def __init__(self, *, learn: bool = True) -> None:
         self._learn = learn
         self._declared: list[str] = []
+        self._for_documents: dict[str, set[str]] = {}
+        """Preambles with hardly any content, and the documents that were cached after each."""
         self._learned: list[str] = []
         self._seen: dict[tuple[Segment, ...], int] = {}
         self._lock = Lock()
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Every preamble that was declared, then every learned one, as prompt text."""
+        """Every preamble that counts for any prompt, declared before learned, as prompt text."""
         return (*self._declared, *self._learned)
 
-    def declare(self, preamble: Sequence[Segment]) -> None:
+    def declare(self, preamble: Sequence[Segment], documents: Iterable[str] = ()) -> None:
         """Make these segments, the template's own text around them included, a known context.
 
-        One with hardly any content is passed over: prompts that have only their template in common
-        would all be encoded after it.
+        One with hardly any content counts only for prompts whose first document is one of
+        `documents`: others, which have only their template in common, would lose their own.
         """
-        if _content(preamble) >= WORTHWHILE:
-            with self._lock:
-                _add(self._declared, joined(preamble))
+        text = joined(preamble)
+        with self._lock:
+            if _content(preamble) >= WORTHWHILE:
+                _add(self._declared, text)
+            elif text:
+                self._for_documents.setdefault(text, set()).update(documents)
 
     def mark(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
         """The segments with their preamble marked, split where it ends inside one."""
@@ -60,13 +65,17 @@ class Contexts:
         with self._lock:
             length = _beginning(self._declared, text)
             if not length and end is not None:
-                length = self._length(head, text)
-        return (*_split(head, length), *segments[len(head) :])
+                document = segments[end].module or ""
+                length = self._length(head, text, document)
+        return mark_beginning(segments, length)
 
-    def _length(self, head: tuple[Segment, ...], text: str) -> int:
+    def _length(self, head: tuple[Segment, ...], text: str, document: str) -> int:
         """How much of a beginning that nobody declared is context; learns from earlier ones."""
         if self._seen.get(head, 0) < 2 and (learned := _beginning(self._learned, text)):
             return learned
+        meant = [p for p, documents in self._for_documents.items() if document in documents]
+        if cached := _beginning(sorted(meant, key=len, reverse=True), text):
+            return cached
         self._seen[head] = self._seen.pop(head, 0) + 1
         while len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]
@@ -127,14 +136,17 @@ def _common_lines(a: Segment, b: Segment) -> str:
     return a.text[:same].rpartition("\n")[0].rstrip()
 
 
-def _split(head: Sequence[Segment], length: int) -> list[Segment]:
+def mark_beginning(segments: Sequence[Segment], length: int) -> tuple[Segment, ...]:
     """Mark the first `length` characters as preamble, and nothing else.
 
     Control text is never cut, so that its control tokens stay whole: a preamble that ends inside
     ends before it.
     """
     marked: list[Segment] = []
-    for segment in head:
+    for segment in segments:
+        if not segment.text:
+            marked.append(segment)
+            continue
         inside = max(0, min(length, len(segment.text)))
         if segment.kind is Kind.CONTROL and inside < len(segment.text):
             inside = 0
@@ -144,4 +156,4 @@ def _split(head: Sequence[Segment], length: int) -> list[Segment]:
             marked.append(replace(segment, text=first, preamble=True))
         if rest:
             marked.append(replace(segment, text=rest, preamble=False))
-    return marked
+    return tuple(marked)

@@ -6,8 +6,8 @@ attention states and decoding each have a file of their own.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,18 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.contexts import Contexts
-from promptcache.errors import OptionError
 from promptcache.library import ModuleLibrary
 from promptcache.model import load as loading
 from promptcache.model.defaults import config_new_tokens, config_stop_strings, generation_settings
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.probe import probe, window_of
 from promptcache.model.runner import ModelRunner
-from promptcache.options import DEFAULT_NEW_TOKENS, RequestOptions, checked_policy
+from promptcache.options import (
+    DEFAULT_NEW_TOKENS,
+    RequestOptions,
+    check_settings,
+    checked_policy,
+)
 from promptcache.pipeline import Clock, Pipeline
 from promptcache.pml import Schema
 from promptcache.prompts import MessageLike, Prompts, check_text
@@ -30,7 +34,7 @@ from promptcache.reply import Reply, Stage
 from promptcache.reuse import Modular, ReusePolicy
 from promptcache.segments import Segment
 from promptcache.shelf import CachedDocuments, Shelf
-from promptcache.store import MemoryStore, Store
+from promptcache.store import MemoryStore, Store, default_budget
 from promptcache.stream import Stream
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.stream import TextStream
@@ -49,7 +53,8 @@ class PromptCache:
     after their preamble: faster to share between prompts, and far less faithful.
 
     Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
-    works instead. One engine may be called from many threads.
+    works instead; OptionError for a setting that is not valid, in the model's generation config
+    too. One engine may be called from many threads.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class PromptCache:
     ) -> None:
         loading.check_model(model, tokenizer)
         generation_settings(model)
-        _check_settings(store, namespace, chat_template_kwargs)
+        check_settings(store, namespace, chat_template_kwargs)
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
@@ -77,7 +82,9 @@ class PromptCache:
         self._runner = ModelRunner(model)
         self.traits = probe(self._runner)
         self._segments = SegmentTokenizer(tokenizer)
-        self.store: Store = store if store is not None else MemoryStore(_default_budget(model))
+        self.store: Store = (
+            store if store is not None else MemoryStore(default_budget(self._runner.device))
+        )
         self._fingerprint = Fingerprint(model, self._segments.fingerprint(), self.traits.attention)
         self._library = ModuleLibrary(
             self._runner, self.traits, self.store, self._fingerprint, namespace
@@ -87,6 +94,8 @@ class PromptCache:
         )
         self._pipeline.check_policy(self.reuse)
         self._bare = bare
+        arguments = sorted((chat_template_kwargs or {}).items())
+        self._settings = (namespace, chat_template, repr(arguments), bare)
         template = ChatTemplate(
             tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
         )
@@ -130,7 +139,7 @@ class PromptCache:
 
     def cache_documents(
         self,
-        documents: Iterable[str],
+        documents: Iterable[str] | Mapping[str, str],
         *,
         schema: str | None = None,
         progress: bool = True,
@@ -140,7 +149,8 @@ class PromptCache:
 
         With `schema`, the name of one with a collection, they are encoded now, after its
         preamble, with a progress bar; without, when a prompt first shows their context. `pin`
-        keeps them from being evicted.
+        keeps them from being evicted. PML prompts name a document by its key, which the result
+        lists, or by its own name, when the documents are a mapping from names to texts.
         """
         return self._shelf.add(documents, schema=schema, progress=progress, pin=pin)
 
@@ -190,10 +200,22 @@ class PromptCache:
         segments = self._prompts.from_messages(messages, self._shelf.recognise, tools)
         return self._start(segments, clock, options, strip=True)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides this engine's answers: weights, dtype, attention, adapters,
+        tokenizer, chat template with its arguments, and namespace.
+        """
+        parts = (self._fingerprint.current(), *self._settings)
+        return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens of `text` as content of a prompt; none of them is a control token."""
+        check_text(text, "the text")
+        return self._segments.content_ids(text)
+
     def count_tokens(self, text: str) -> int:
         """How many tokens `text` has as content of a prompt."""
-        check_text(text, "the text")
-        return self._segments.count(text)
+        return len(self.token_ids(text))
 
     def refresh(self) -> None:
         """Read the model's weights again, after writes that torch does not count (`.data`)."""
@@ -233,21 +255,3 @@ def _whole(stream: Stream) -> Reply:
         for _ in stream:
             pass
         return stream.reply
-
-
-def _check_settings(store: object, namespace: object, chat_template_kwargs: object) -> None:
-    if store is not None and not isinstance(store, Store):
-        raise OptionError(
-            f"store={store!r} is not a store; expected for example MemoryStore(2 * 1024**3)"
-        )
-    if not isinstance(namespace, str):
-        raise OptionError(f"namespace={namespace!r} is not a text")
-    if chat_template_kwargs is not None and not isinstance(chat_template_kwargs, Mapping):
-        raise OptionError(f"chat_template_kwargs={chat_template_kwargs!r} is not a mapping")
-
-
-def _default_budget(model: PreTrainedModel) -> int:
-    device = model.get_input_embeddings().weight.device
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory // 4)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4

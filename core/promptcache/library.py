@@ -15,7 +15,7 @@ from threading import Lock
 from types import MappingProxyType
 
 from promptcache.kv import KV
-from promptcache.layout import ModuleRun
+from promptcache.layout import ContextKind, ModuleRun
 from promptcache.model.encode import encode
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.runner import ModelRunner, Traits
@@ -23,6 +23,8 @@ from promptcache.reuse import ReusePolicy
 from promptcache.store import Store
 
 FORMAT = 1
+REMEMBERED = 32
+"""Contexts of one module whose keys are remembered before they are looked through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,10 @@ class ModuleLibrary:
         self._runner = runner
         self._traits = traits
         self._fingerprint = fingerprint
-        self._salt = salt
+        self.salt = salt
         self._lock = Lock()
         self._named: dict[str, set[str]] = {}
-        """Keys by the last part of the names that their runs were fetched under."""
+        """Keys by the names of the modules that they were fetched under."""
         self._in_flight: dict[str, Future[Record | None]] = {}
 
     @property
@@ -72,7 +74,7 @@ class ModuleLibrary:
 
     def _keys(self, runs: Iterable[ModuleRun]) -> dict[ModuleRun, str]:
         owner = blake2b(digest_size=20)
-        for part in (str(FORMAT), self._fingerprint.current(), self._salt):
+        for part in (str(FORMAT), self._fingerprint.current(), self.salt):
             owner.update(f"{len(part.encode())}:{part};".encode())
         keys = {}
         for run in runs:
@@ -92,8 +94,7 @@ class ModuleLibrary:
         the one that encodes fails, the other encodes it itself.
         """
         keys = self._keys(runs)
-        for run, key in keys.items():
-            self._named.setdefault(run.name.rpartition(".")[2], set()).add(key)
+        self._remember(keys)
         found: dict[ModuleRun, Record] = {}
         while len(found) < len(keys):
             mine: dict[ModuleRun, tuple[str, Future[Record | None]]] = {}
@@ -118,8 +119,22 @@ class ModuleLibrary:
             self.store.pin(key)
 
     def delete_named(self, name: str) -> int:
-        """Take the states of every module of this name out of the store, pinned ones too."""
-        return sum(self.store.delete(key) for key in self._named.pop(name, ()))
+        """Take the states of every module of this name, in any schema, out of the store."""
+        with self._lock:
+            named = [n for n in self._named if n == name or n.endswith(f".{name}")]
+            keys = {key for n in named for key in self._named.pop(n)}
+        return sum(self.store.delete(key) for key in keys)
+
+    def _remember(self, keys: Mapping[ModuleRun, str]) -> None:
+        """Keep the names of modules, and forget keys that the store no longer has."""
+        with self._lock:
+            for run, key in keys.items():
+                if run.context.kind is ContextKind.START:
+                    continue
+                named = self._named.setdefault(run.name, set())
+                named.add(key)
+                if len(named) > REMEMBERED:
+                    named &= {key, *self.store.keys()}
 
     def holds(self, runs: Iterable[ModuleRun]) -> int:
         """How many of the runs the store has."""

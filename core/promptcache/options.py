@@ -1,4 +1,4 @@
-"""What a request may ask for beside its prompt, checked by name."""
+"""What an engine and a request may be asked for beside model and prompt, checked by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptcache.errors import OptionError
+from promptcache.model.defaults import SAMPLING
 from promptcache.model.generation import OPTIONS, REFUSED, check_option, shown
 from promptcache.reuse import ReusePolicy
+from promptcache.store import Store
 
 DEFAULT_NEW_TOKENS = 256
 SEEDS = range(-(2**63), 2**64)
@@ -67,6 +69,18 @@ def checked_policy(given: object, default: ReusePolicy) -> ReusePolicy:
     return given
 
 
+def check_settings(store: object, namespace: object, chat_template_kwargs: object) -> None:
+    """Raise OptionError for a setting of an engine that is not what it must be."""
+    if store is not None and not isinstance(store, Store):
+        raise OptionError(
+            f"store={store!r} is not a store; expected for example MemoryStore(2 * 1024**3)"
+        )
+    if not isinstance(namespace, str):
+        raise OptionError(f"namespace={namespace!r} is not a text")
+    if chat_template_kwargs is not None and not isinstance(chat_template_kwargs, Mapping):
+        raise OptionError(f"chat_template_kwargs={chat_template_kwargs!r} is not a mapping")
+
+
 def _stop(given: object) -> tuple[str, ...]:
     strings = () if given is None else (given,) if isinstance(given, str) else given
     if not isinstance(strings, Sequence) or not all(isinstance(s, str) and s for s in strings):
@@ -95,12 +109,19 @@ def _expected(given: object) -> tuple[str, ...]:
 
 
 def _generation(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that transformers' generation reads, checked and in the form it takes."""
+    """The options that transformers' generation reads, checked and in the form it takes.
+
+    A temperature of 0 says greedy. Whoever gives another option that only sampling reads wants
+    sampling, if nothing else is said.
+    """
     for name, value in given.items():  # wrong names first: their values say nothing
         if name not in OPTIONS:
             check_option(name, value)
     asked = dict(given)
-    warmth = asked.get("temperature")
-    if asked.get("do_sample") is False and isinstance(warmth, int | float) and warmth == 0:
-        del asked["temperature"]  # both say greedy
+    cold = isinstance(asked.get("temperature"), int | float) and asked["temperature"] == 0
+    if cold and not asked.get("do_sample"):
+        del asked["temperature"]
+        asked["do_sample"] = False
+    elif any(asked.get(name) is not None for name in SAMPLING):
+        asked.setdefault("do_sample", True)
     return {name: check_option(name, value) for name, value in asked.items() if name not in REFUSED}

@@ -5,19 +5,22 @@ Markup is never guessed: each of the three has a method of its own. Knows no tok
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from promptcache.contexts import Contexts
+from promptcache.contexts import Contexts, mark_beginning
 from promptcache.errors import PromptError, valid
 from promptcache.pml import (
     Collection,
+    Document,
     Import,
     Module,
     Prompt,
     Schema,
+    Text,
     Union,
     find_schema,
     parse_prompt,
@@ -25,8 +28,9 @@ from promptcache.pml import (
     resolve,
 )
 from promptcache.pml.tree import Node, unrolled, walk
-from promptcache.segments import Kind, Message, Segment
+from promptcache.segments import Kind, Message, Segment, joined
 from promptcache.text.chat import ChatTemplate
+from promptcache.text.recognize import AGAIN
 
 MessageLike = Mapping[str, Any]
 """A chat message: `role` and `content`, a string or a list of text blocks."""
@@ -36,9 +40,16 @@ Recognise = Callable[[str], Sequence[Segment]]
 """Cuts a text into segments: registered documents and what stands between them."""
 
 
+STAND_IN = "stand-in"
+"""The key of a document that stands for any other, where only what is before it matters."""
+
+
 def key_of(text: str) -> str:
-    """The key of a document: a hash of its content."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    """The key of a document: a hash of its content, white space at its edges aside.
+
+    Frameworks strip and pad that white space as they like; it is the same document.
+    """
+    return blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 class Prompts:
@@ -48,32 +59,57 @@ class Prompts:
         self._template = template
         self._contexts = contexts
         self.schemas: dict[str, Schema] = {}
+        self._beginnings: dict[str, str] = {}
 
     def read_schema(self, schema: str | Schema, base: Path | None = None) -> Schema:
         """A schema from its markup, or as it is. PromptError for what is neither."""
+        if base is not None and not isinstance(base, str | Path):
+            raise PromptError(f"base={base!r} is not a folder")
         if isinstance(schema, Schema):
             return schema
         if not isinstance(schema, str):
             raise PromptError(
                 f"the schema is a {type(schema).__name__}; expected PML as text, or a Schema"
             )
-        return parse_schema(schema, base=base)
+        return parse_schema(schema, base=None if base is None else Path(base))
 
-    def declare_preamble(self, segments: Sequence[Segment]) -> None:
-        """Let recognised prompts that begin with these segments' preamble use it as context."""
-        self._contexts.declare([segment for segment in segments if segment.preamble])
+    def beginning_of(self, schema: Schema) -> tuple[Segment, ...]:
+        """The preamble of a schema's prompts: what stands before its first selectable module.
 
-    def from_pml(
-        self, prompt: str | Prompt, documents: Mapping[str, str], schema: Schema | None = None
-    ) -> tuple[Segment, ...]:
-        """The segments of a PML prompt; its schema, `schema` or the one of its name, says where
-        the preamble ends.
+        It is read off a prompt that has something there, so that nothing of what follows, such as
+        the end of the message, is taken for it.
         """
-        if not isinstance(prompt, str | Prompt):
+        wanted = first_import(schema)
+        prompt = Prompt(schema.name, (wanted, Text("?")) if wanted else (Text("?"),))
+        rendered = self._template.render(resolve(schema, prompt, {STAND_IN: "A document."}))
+        return tuple(takewhile(lambda segment: segment.preamble, rendered))
+
+    def register(self, schema: Schema, beginning: Sequence[Segment]) -> None:
+        """Keep a schema under its name, in place of one that had it."""
+        self.declare(beginning)
+        self._beginnings[schema.name] = joined(beginning)
+        self.schemas[schema.name] = schema
+
+    def declare(self, beginning: Sequence[Segment], documents: Iterable[str] = ()) -> None:
+        """Let recognised prompts that begin so use it as context, those of `documents` always."""
+        self._contexts.declare(beginning, documents)
+
+    def from_pml(self, prompt: str, documents: Mapping[str, str]) -> tuple[Segment, ...]:
+        """The segments of a PML prompt; its schema says where the preamble ends."""
+        if not isinstance(prompt, str):
             raise PromptError(f"the prompt is a {type(prompt).__name__}, expected PML as text")
-        parsed = parse_prompt(prompt) if isinstance(prompt, str) else prompt
-        known = schema or find_schema(parsed, self.schemas)
-        return self._template.render(resolve(known, parsed, documents))
+        parsed = parse_prompt(prompt)
+        schema = find_schema(parsed, self.schemas)
+        return self.of_schema(schema, parsed, documents, self._beginnings[schema.name])
+
+    def of_schema(
+        self, schema: Schema, prompt: Prompt, documents: Mapping[str, str], beginning: str
+    ) -> tuple[Segment, ...]:
+        """The segments of a prompt; `beginning` is the text of the schema's preamble."""
+        segments = self._template.render(resolve(schema, prompt, documents))
+        if joined(segments).startswith(beginning):
+            return mark_beginning(segments, len(beginning))
+        return segments
 
     def from_text(self, text: str, recognise: Recognise) -> tuple[Segment, ...]:
         """The segments of a plain text, without a chat template."""
@@ -114,7 +150,7 @@ class _Once:
         if segment.kind is not Kind.MODULE or segment.module is None:
             return segment
         if segment.module in self._used:
-            return Segment(segment.text, note="stands in this prompt already, reused there")
+            return Segment(segment.text, note=AGAIN)
         self._used.add(segment.module)
         return segment
 
@@ -182,6 +218,16 @@ def _imports(nodes: Sequence[Node]) -> Iterator[Import]:
                 yield Import(module.name)
                 for inner in _imports(module.children):
                     yield Import(module.name, children=(inner,))
+
+
+def first_import(schema: Schema) -> Import | None:
+    """An import of what a schema lets its prompts choose first; None if there is no choice."""
+    for node in unrolled(schema.children):
+        if isinstance(node, Collection):
+            return Import(node.name, children=(Document(STAND_IN),))
+        if isinstance(node, Module | Union):
+            return Import(node.name if isinstance(node, Module) else node.members[0].name)
+    return None
 
 
 def collection_of(schema: Schema) -> Collection | None:

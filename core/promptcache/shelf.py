@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from promptcache.errors import OptionError, PromptError, valid
+from promptcache.errors import OptionError, PromptError, TemplateError, valid
 from promptcache.layout import Layout, ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.pipeline import Pipeline, surviving_out_of_memory
 from promptcache.pml import Document, Import, Prompt, Schema, Text
 from promptcache.prompts import Prompts, check_text, collection_of, imports_of, key_of
 from promptcache.reuse import ReusePolicy
-from promptcache.segments import Segment, joined
+from promptcache.segments import Kind, Segment, joined
 from promptcache.text.recognize import Recognizer
 
 T = TypeVar("T")
@@ -33,14 +33,17 @@ QUESTION = Text("?")
 class CachedDocuments:
     """What `cache_documents` did, in documents; `tokens` and `nbytes` are the encoded ones'.
 
-    added: registered now; known: registered before, or twice among these; skipped: without text;
+    keys: what PML prompts call them; added: registered now; known: registered before, or twice
+    among these; skipped: without text; too_short: found by their key only, not in plain text;
     encoded: run through the model now; too_long: not encoded, since no prompt could hold them;
     not_kept: encoded, and evicted or never kept, because the store's budget is too small.
     """
 
+    keys: tuple[str, ...] = field(default=(), repr=False)
     added: int = 0
     known: int = 0
     skipped: int = 0
+    too_short: int = 0
     encoded: int = 0
     too_long: int = 0
     not_kept: int = 0
@@ -67,7 +70,8 @@ class Shelf:
         self._bare = bare
         self._recognizer = Recognizer()
         self.texts: dict[str, str] = {}
-        """Every registered document by its key."""
+        """Every registered document by its key, and by its own names."""
+        self._names: dict[str, set[str]] = {}
 
     def recognise(self, text: str) -> Sequence[Segment]:
         """The text cut into registered documents and what stands between them."""
@@ -75,7 +79,7 @@ class Shelf:
 
     def missing(self, expected: Iterable[str], segments: Sequence[Segment]) -> list[str]:
         """A line for each expected document that is no module of these segments, and why."""
-        used = {segment.module.rpartition(".")[2] for segment in segments if segment.module}
+        used = {key_of(segment.text) for segment in segments if segment.kind is Kind.MODULE}
         text = joined(segments)
         return [
             f"the document {document[:40]!r} was expected: {self._why_missing(document, text)}"
@@ -92,23 +96,32 @@ class Shelf:
         return self._recognizer.explain(text, key) or "its text is not in the prompt"
 
     def add_schema(self, schema: Schema, *, encode: bool) -> None:
-        """Declare the schema's preamble, encode what its prompts can import, and register it.
+        """Encode what the schema's prompts can import, and register it.
 
-        A schema that cannot be laid out leaves everything as it was.
+        A schema that cannot be laid out leaves everything as it was. A module that the chat
+        template does not take on its own (half of an exchange) is encoded when it is first used.
         """
-        self._prompts.declare_preamble(self._segments(schema, ()))
+        beginning = self._prompts.beginning_of(schema)
         runs: dict[ModuleRun, None] = {}
         for wanted in imports_of(schema):
-            layout = self._layout(schema, (wanted,))
+            try:
+                layout = self._layout(schema, wanted, joined(beginning))
+            except TemplateError:
+                continue
             runs.update(dict.fromkeys(piece.run for piece in layout.pieces if piece.run))
         if encode:
             self._encode(list(runs))
-        self._prompts.schemas[schema.name] = schema
+        self._prompts.register(schema, beginning)
 
     def add(
-        self, documents: Iterable[str], *, schema: str | None, progress: bool, pin: bool
+        self,
+        documents: Iterable[str] | Mapping[str, str],
+        *,
+        schema: str | None,
+        progress: bool,
+        pin: bool,
     ) -> CachedDocuments:
-        """Register texts and, for a schema, encode them after its preamble.
+        """Register texts, by names if they have them; for a schema, encode them after its preamble.
 
         Raises OptionError for a schema that is unknown or has no collection, and PromptError for
         a document that is not text.
@@ -122,15 +135,18 @@ class Shelf:
                 "pin=True needs schema=...: without one it is not known yet what to encode"
             )
         target = None if schema is None else self._collection(schema)
+        names = documents if isinstance(documents, Mapping) else {}
+        texts = names.values() if names else documents
         done, encoded = CachedDocuments(), dict[ModuleRun, None]()
-        size = len(documents) if isinstance(documents, Sequence) else None
+        size = len(documents) if isinstance(documents, Sized) else None
         with tqdm(total=size, unit="doc", desc="caching", disable=not progress) as bar:
-            for chunk in _chunks(documents, CHUNK):
+            for chunk in _chunks(texts, CHUNK):
                 keys, done = self._register(chunk, done)
                 if target is not None:
                     fresh, done = self._encode_documents(keys, target, done, pin=pin)
                     encoded.update(dict.fromkeys(fresh))
                 bar.update(len(chunk))
+        self._name(names)
         not_kept = len(encoded) - self._library.holds(encoded)
         if not_kept:
             log.warning(
@@ -143,23 +159,37 @@ class Shelf:
         return replace(done, not_kept=not_kept)
 
     def remove(self, documents: Iterable[str]) -> int:
-        """Forget texts and their states; how many were registered."""
-        if isinstance(documents, str):
-            raise PromptError("the documents are a str; expected several texts")
+        """Forget texts, their names and their states; how many were registered."""
+        if isinstance(documents, str) or not isinstance(documents, Iterable):
+            raise PromptError(
+                f"the documents are a {type(documents).__name__}; expected several texts"
+            )
         known = 0
         for text in documents:
             check_text(text, "a document")
             key = key_of(text)
-            if self.texts.pop(key, None) is not None:
-                self._recognizer.remove(key)
-                self._library.delete_named(key)
+            if key in self.texts:
                 known += 1
+                self._recognizer.remove(key)
+                for name in (key, *self._names.pop(key, ())):
+                    del self.texts[name]
+                    self._library.delete_named(name)
         return known
+
+    def _name(self, names: Mapping[str, str]) -> None:
+        for name, text in names.items():
+            if not isinstance(name, str) or not name:
+                raise PromptError(f"a document is named {name!r}, expected a name")
+            key = key_of(text)
+            if key in self.texts and name != key:
+                self.texts[name] = self.texts[key]
+                self._names.setdefault(key, set()).add(name)
 
     def _collection(self, name: str) -> tuple[Schema, str]:
         schemas = self._prompts.schemas
         if name not in schemas:
-            raise OptionError(f"there is no schema {name!r}{valid(name, schemas, what='schemas')}")
+            hint = valid(str(name), schemas, what="schemas")
+            raise OptionError(f"there is no schema {name!r}{hint}")
         collection = collection_of(schemas[name])
         if collection is None:
             raise OptionError(f"the schema {name!r} has no collection for documents to join")
@@ -175,11 +205,12 @@ class Shelf:
         blank = sum(not text.strip() for text in chunk)
         new = {key: text for key, text in texts.items() if key not in self.texts}
         self.texts.update(new)
-        for key, text in new.items():
-            self._recognizer.add(key, text)
+        found = [self._recognizer.add(key, text) is not None for key, text in new.items()]
         return list(texts), replace(
             done,
+            keys=(*done.keys, *texts),
             added=done.added + len(new),
+            too_short=done.too_short + found.count(False),
             known=done.known + len(chunk) - blank - len(new),
             skipped=done.skipped + blank,
         )
@@ -189,7 +220,9 @@ class Shelf:
     ) -> tuple[Iterable[ModuleRun], CachedDocuments]:
         schema, collection = target
         wanted = Import(collection, children=tuple(map(Document, keys)))
-        layout = self._layout(schema, (wanted,))
+        beginning = self._prompts.beginning_of(schema)
+        self._prompts.declare(beginning, keys)
+        layout = self._layout(schema, wanted, joined(beginning))
         named = {f"{schema.name}.{collection}.{key}" for key in keys}
         runs = list(dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named))
         fitting = [run for run in runs if self._fits(run)]
@@ -222,12 +255,10 @@ class Shelf:
         longest = self._pipeline.longest
         return longest is None or len(run.context.ids) + len(run.ids) < longest
 
-    def _layout(self, schema: Schema, imports: tuple[Import, ...]) -> Layout:
-        return self._pipeline.layout(self._segments(schema, imports), bare=self._bare)
-
-    def _segments(self, schema: Schema, imports: tuple[Import, ...]) -> Sequence[Segment]:
-        prompt = Prompt(schema.name, (*imports, QUESTION))
-        return self._prompts.from_pml(prompt, self.texts, schema)
+    def _layout(self, schema: Schema, wanted: Import, beginning: str) -> Layout:
+        prompt = Prompt(schema.name, (wanted, QUESTION))
+        segments = self._prompts.of_schema(schema, prompt, self.texts, beginning)
+        return self._pipeline.layout(segments, bare=self._bare)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

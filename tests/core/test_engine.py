@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, Stage
+from promptcache import (
+    Exact,
+    MemoryStore,
+    Modular,
+    NoReuse,
+    PromptCache,
+    PromptCacheError,
+    Stage,
+)
 from promptcache.errors import OptionError, OutOfMemoryError, PromptError
 from promptcache.kv import KV
 from promptcache.model import encode as encoding
@@ -422,3 +430,96 @@ def test_what_is_not_text_is_refused_in_one_sentence(
 def test_settings_that_are_not_what_they_must_be_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(setting))):
         PromptCache(model("llama"), byte_tokenizer(), **setting)
+
+
+RAG = '<schema name="rag"><system>{}<collection name="context"/></system></schema>'
+
+
+@pytest.mark.parametrize("beginning", ["Answer from the documents, please:", "Docs:", ""])
+def test_cached_documents_are_reused_whatever_their_prompt_begins_with(beginning: str) -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema(RAG.format(beginning))
+    cache.cache_documents(DOCUMENTS, schema="rag", progress=False)
+    for number, order in enumerate([(0, 1), (3, 2)]):
+        extra = f"{beginning}Question {number}: who?\n\n"
+        reply = cache.generate_messages(messages(*order, system=extra), max_new_tokens=1)
+        assert reply.usage.encoded == 0
+        assert reply.usage.approximate > 60
+
+
+def test_a_schemas_preamble_ends_where_its_documents_begin() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema(RAG.format("Answer from the documents: "))
+    cache.cache_documents(DOCUMENTS, schema="rag", progress=False)
+    prompt = "Answer from the documents: An unknown one.\n\n" + DOCUMENTS[0]
+    ask = [{"role": "system", "content": prompt}, {"role": "user", "content": "So?"}]
+    reply = cache.generate_messages(ask, max_new_tokens=1)
+    assert reply.usage.encoded == 0
+    assert reply.usage.approximate == cache.count_tokens(DOCUMENTS[0])
+
+
+def test_the_preamble_of_another_schema_does_not_shorten_a_prompts_own(engine: PromptCache) -> None:
+    before = engine.generate_messages(messages(0, 1), max_new_tokens=1).usage
+    engine.add_schema(
+        '<schema name="s"><system><module name="m">Module.</module></system></schema>'
+    )
+    engine.store.evict()
+    assert engine.generate_messages(messages(0, 1), max_new_tokens=1).usage == before
+
+
+def test_documents_are_named_by_their_keys_and_by_their_own_names() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema(RAG.format("Answer."))
+    named = {"a.txt": DOCUMENTS[0], "b": DOCUMENTS[1]}
+    done = cache.cache_documents(named, schema="rag", progress=False)
+    docs = f'<doc key="{done.keys[1]}"/><doc key="a.txt"/>'
+    prompt = f'<prompt schema="rag"><context>{docs}</context>Well?</prompt>'
+    reply = cache.generate(prompt, max_new_tokens=1, expected=DOCUMENTS[:2])
+    assert reply.usage.encoded == 0
+    assert reply.trace.warnings == ()
+    assert cache.forget_documents(DOCUMENTS[:1]) == 1
+    with pytest.raises(PromptCacheError, match=r"a\.txt"):
+        cache.generate(prompt)
+
+
+def test_white_space_at_a_documents_edges_does_not_make_it_another(engine: PromptCache) -> None:
+    assert engine.cache_documents([DOCUMENTS[0] + "\n"], progress=False).known == 1
+    reply = engine.generate_messages(
+        messages(0), max_new_tokens=1, expected=["\n" + DOCUMENTS[0] + " "]
+    )
+    assert reply.trace.warnings == ()
+    assert engine.forget_documents([DOCUMENTS[0] + "\n"]) == 1
+
+
+def test_documents_too_short_to_be_recognised_are_counted(engine: PromptCache) -> None:
+    assert engine.cache_documents(["No.", "Yes, it is."], progress=False).too_short == 2
+
+
+def test_half_an_exchange_is_encoded_when_it_is_first_used() -> None:
+    template = (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}"
+        "<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}<|assistant|>"
+    )
+    cache = PromptCache(model("llama"), byte_tokenizer(template))
+    cache.add_schema(
+        '<schema name="s"><module name="q"><user>What is it?</user></module>'
+        '<module name="a"><assistant>It is a test of modules.</assistant></module></schema>'
+    )
+    prompt = '<prompt schema="s"><q/><a/>And now?</prompt>'
+    cache.generate(prompt, max_new_tokens=1)
+    assert cache.generate(prompt, max_new_tokens=1).usage.encoded == 0
+
+
+def test_the_fingerprint_tells_engines_apart_whose_answers_may_differ() -> None:
+    engines = [
+        PromptCache(model("llama"), byte_tokenizer()),
+        PromptCache(model("qwen2"), byte_tokenizer()),
+        PromptCache(model("llama", torch.bfloat16), byte_tokenizer()),
+        PromptCache(model("llama"), byte_tokenizer(), namespace="a"),
+        PromptCache(model("llama"), byte_tokenizer(), chat_template="{{ messages[0].content }}"),
+        PromptCache(model("llama"), byte_tokenizer(), chat_template_kwargs={"think": True}),
+    ]
+    assert len({engine.fingerprint for engine in engines}) == len(engines)
+    again = PromptCache(model("llama"), byte_tokenizer())
+    assert again.fingerprint == engines[0].fingerprint

@@ -19,7 +19,10 @@ def parse(**options: Any) -> RequestOptions:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "temperature=0.0 is not a number above 0; give do_sample=False"),
+        (
+            {"temperature": 0.0, "do_sample": True},
+            "temperature=0.0 is not a number above 0; give do_sample=False",
+        ),
         ({"temperature": -1}, "temperature=-1 is not a number above 0"),
         ({"temperature": "hot"}, "temperature='hot' is not a number above 0"),
         ({"temperature": float("nan")}, "temperature=nan is not a number above 0"),
@@ -88,6 +91,7 @@ def test_options_come_in_the_form_that_transformers_takes() -> None:
     assert given.expected == ()
     assert given.max_new_tokens == DEFAULT_NEW_TOKENS
     assert given.generation == {
+        "do_sample": True,
         "temperature": 2.0,
         "repetition_penalty": 2.0,
         "eos_token_id": [2, 3],
@@ -101,3 +105,20 @@ def test_options_come_in_the_form_that_transformers_takes() -> None:
 def test_how_many_tokens_may_come_is_the_callers_default_where_none_is_asked_for() -> None:
     assert RequestOptions.parse({}, NoReuse(), 32).max_new_tokens == 32
     assert RequestOptions.parse({"max_new_tokens": 7}, NoReuse(), 32).max_new_tokens == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "sampled"),
+    [
+        ({"temperature": 0}, False),
+        ({"temperature": 0.7}, True),
+        ({"top_p": 0.9}, True),
+        ({"top_k": 5, "do_sample": False}, False),
+        ({"top_p": None}, None),
+        ({}, None),
+    ],
+)
+def test_an_option_that_only_sampling_reads_asks_for_sampling(
+    given: dict[str, Any], sampled: bool | None
+) -> None:
+    assert parse(**given).generation.get("do_sample") is sampled

@@ -1,6 +1,6 @@
 """Where attention states are kept: tiers behind one small protocol."""
 
-from promptcache.store.memory import MemoryStore
+from promptcache.store.memory import MemoryStore, default_budget
 from promptcache.store.protocol import Store
 
-__all__ = ["MemoryStore", "Store"]
+__all__ = ["MemoryStore", "Store", "default_budget"]

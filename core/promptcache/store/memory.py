@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from threading import Lock
 
+import torch
+
 from promptcache.errors import BudgetError
 from promptcache.kv import KV
+
+
+def default_budget(device: torch.device) -> int:
+    """A quarter of the memory that the device has, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory // 4)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
 
 class MemoryStore:
