@@ -23,6 +23,7 @@ class Message:
 
     role: Role
     pieces: tuple[str, ...]
+    lead: str = ""  # what stands before the value, where an answer is a sentence
 
     @property
     def content(self) -> str:
@@ -59,5 +60,5 @@ def messages(sample: Sample, wording: Wording) -> list[Message]:
         again = place > 0 and "{context}" in wording.user
         template = "{question}" if again else wording.user
         result.append(Message("user", _fill(template, sample, wording, turn.question)))
-        result.append(Message("assistant", (turn.answer,)))
+        result.append(Message("assistant", (turn.answer,), turn.lead))
     return result

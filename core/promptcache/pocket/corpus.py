@@ -25,8 +25,16 @@ T = TypeVar("T")
 UNANSWERABLE = "The documents do not say."
 
 # fact: stated in one document. absent: the document on this entity does not say. stranger: no
-# document on this entity. compare, follow: two documents are needed.
-QuestionKind = Literal["fact", "absent", "stranger", "compare", "follow"]
+# document on this entity. compare, follow: two documents are needed. mention: the other way round,
+# from a value to the entity. tell: the answer is a sentence. These two are asked in training only,
+# where they teach whom a value belongs to.
+QuestionKind = Literal["fact", "absent", "stranger", "compare", "follow", "mention", "tell"]
+
+MENTIONS = (
+    "Which document mentions {v}?",
+    "Who or what is linked to {v}?",
+    "What does the document with {v} tell of?",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class Document:
     kind: Kind
     facts: dict[int, str]
     text: str
+    sentences: dict[int, str]  # of each fact, with the name
 
     @property
     def title(self) -> str:
@@ -52,6 +61,7 @@ class Turn:
     answer: str
     kind: QuestionKind
     value: str
+    lead: str = ""  # what stands before the value, where the answer is a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,11 @@ class Shape:
     turns: tuple[int, int] = (1, 1)
     unanswerable: float = 0.17
     two_documents: float = 0.0
+    mentions: float = 0.0
+    tells: float = 0.0
+    alike: float = 0.0  # share of samples whose documents are all of one kind
+    shared: bool = False  # documents of one kind tell of the same attributes
+    pronouns: float = 0.6  # at most this share of names gives way to a pronoun
 
 
 def _choose(rng: np.random.Generator, items: Sequence[T]) -> T:
@@ -91,14 +106,13 @@ def new_name(rng: np.random.Generator, kind: Kind, side: Side) -> str:
 
 
 def write_document(
-    rng: np.random.Generator, kind: Kind, name: str, facts: dict[int, str]
+    rng: np.random.Generator, kind: Kind, name: str, facts: dict[int, str], most: float = 0.6
 ) -> Document:
     """Tell `facts` (in their order) about `name` in plain sentences."""
     pronoun = _choose(rng, kind.pronouns)
-    pronouns = rng.random() * 0.6  # how often this author avoids the name
-    sentences = [
-        _choose(rng, kind.attributes[i].statements).replace("{v}", v) for i, v in facts.items()
-    ]
+    pronouns = rng.random() * most  # how often this author avoids the name
+    stated = {i: _choose(rng, kind.attributes[i].statements) for i in facts}
+    sentences = [stated[i].replace("{v}", v) for i, v in facts.items()]
     if rng.random() < 0.5:
         sentences.insert(0, _choose(rng, kind.intros))
     if rng.random() < 0.3:
@@ -108,24 +122,37 @@ def write_document(
         avoid = place > 0 and rng.random() < pronouns
         subject = pronoun if avoid else name
         told.append(_upper(sentence.replace("{E}", subject).replace("{e}", name)))
-    return Document(name, kind, facts, " ".join(told))
+    named = {i: _upper(t.replace("{E}", name).replace("{e}", name)) for i, t in stated.items()}
+    return Document(name, kind, facts, " ".join(told), named)
+
+
+def _attributes(rng: np.random.Generator, kind: Kind, shape: Shape) -> list[int]:
+    count = min(_between(rng, shape.facts), len(kind.attributes) - 1)
+    return [int(i) for i in rng.permutation(len(kind.attributes))[:count]]
 
 
 def _document(
-    rng: np.random.Generator, kind: Kind, name: str, shape: Shape, side: Side
+    rng: np.random.Generator,
+    kind: Kind,
+    name: str,
+    shape: Shape,
+    side: Side,
+    chosen: list[int] | None = None,
 ) -> Document:
-    count = min(_between(rng, shape.facts), len(kind.attributes) - 1)
-    chosen = rng.permutation(len(kind.attributes))[:count]
-    facts = {int(i): value(rng, kind.attributes[i].value, side) for i in chosen}
-    return write_document(rng, kind, name, facts)
+    chosen = _attributes(rng, kind, shape) if chosen is None else chosen
+    facts = {i: value(rng, kind.attributes[i].value, side) for i in chosen}
+    return write_document(rng, kind, name, facts, shape.pronouns)
 
 
 def _documents(rng: np.random.Generator, shape: Shape, side: Side) -> list[Document]:
     count = _between(rng, shape.documents)
     # Retrieved documents are often alike: half of the samples hold two kinds at most.
-    kinds = [_choose(rng, KINDS) for _ in range(count if rng.random() < 0.5 else 2)]
+    luck = rng.random()
+    variety = 1 if luck < shape.alike else 2 if luck < max(shape.alike, 0.5) else count
+    kinds = [_choose(rng, KINDS) for _ in range(variety)]
+    same = {kind.name: _attributes(rng, kind, shape) for kind in kinds} if shape.shared else {}
     return [
-        _document(rng, kind, new_name(rng, kind, side), shape, side)
+        _document(rng, kind, new_name(rng, kind, side), shape, side, same.get(kind.name))
         for kind in (_choose(rng, kinds) for _ in range(count))
     ]
 
@@ -140,6 +167,23 @@ def _fact(rng: np.random.Generator, documents: list[Document]) -> Turn:
     attribute = document.kind.attributes[index]
     question = _ask(rng, attribute, document.name)
     return Turn(question, document.facts[index], "fact", attribute.value)
+
+
+def _mention(rng: np.random.Generator, documents: list[Document]) -> Turn:
+    document = _choose(rng, documents)
+    index = _choose(rng, list(document.facts))
+    question = _choose(rng, MENTIONS).replace("{v}", document.facts[index])
+    return Turn(question, document.name, "mention", document.kind.attributes[index].value)
+
+
+def _tell(rng: np.random.Generator, documents: list[Document]) -> Turn:
+    document = _choose(rng, documents)
+    index = _choose(rng, list(document.facts))
+    attribute = document.kind.attributes[index]
+    question = "In a sentence: " + _ask(rng, attribute, document.name)
+    lead = document.sentences[index].partition("{v}")[0].strip()
+    answer = document.sentences[index].replace("{v}", document.facts[index])
+    return Turn(question, answer, "tell", attribute.value, lead)
 
 
 def _unanswerable(rng: np.random.Generator, documents: list[Document], side: Side) -> Turn:
@@ -218,8 +262,15 @@ def make_sample(rng: np.random.Generator, shape: Shape, side: Side) -> Sample:
             drawn = _unanswerable(rng, documents, side)
         elif luck < shape.unanswerable + shape.two_documents / 2:
             drawn = _compare(rng, documents)
+        elif luck > 1 - shape.mentions:
+            drawn = _mention(rng, documents)
+        elif luck > 1 - shape.mentions - shape.tells:
+            drawn = _tell(rng, documents)
         drawn = drawn or _fact(rng, documents)
-        if drawn.question not in seen:
+        # A fact is asked once only, or its second answer could be read off the first.
+        told = [t.answer for t in turns if t.kind in ("fact", "tell")]
+        known = any(drawn.answer in t or t in drawn.answer for t in told)
+        if drawn.question not in seen and not (known and drawn.kind in ("fact", "tell")):
             seen.add(drawn.question)
             turns.append(drawn)
     order = rng.permutation(len(turns))

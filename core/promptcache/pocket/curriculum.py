@@ -1,7 +1,9 @@
 """What is learnt when: the stages of training.
 
 Looking a fact up appears all at once on short contexts, copying long names all at once a little
-later; longer contexts come after both, and short ones stay a part of every stage.
+later; longer contexts come after both, and short ones stay a part of every stage. Many questions
+are asked on one context, since answers teach more than the text they stand in; the first of them is
+a prompt with a single turn.
 """
 
 from __future__ import annotations
@@ -11,27 +13,30 @@ from promptcache.pocket.data import Stage
 
 STAGES: tuple[Stage, ...] = (
     Stage((Shape((1, 1), (2, 5), (2, 6)),), (1.0,), 192, echo=0.25, text_share=0.4),
+    # Which of two like entities a fact belongs to: the hardest to learn, so it stands out here.
     Stage(
-        (Shape((1, 1), (2, 6), (1, 6)), Shape((1, 3), (2, 5), (2, 8))), (0.3, 0.7), 320, echo=0.1
+        (
+            Shape((1, 1), (2, 6), (2, 8)),
+            Shape((2, 4), (1, 2), (6, 12), tells=0.4, alike=1.0, shared=True, pronouns=0.0),
+            Shape((2, 3), (2, 5), (4, 14), tells=0.4, alike=0.7),
+        ),
+        (0.1, 0.7, 0.2),
+        352,
     ),
     Stage(
         (
-            Shape((1, 2), (2, 6), (1, 8)),
-            Shape((2, 5), (2, 6), (1, 1), two_documents=0.06),
-            Shape((2, 5), (2, 6), (2, 9), two_documents=0.06),
+            Shape((2, 4), (1, 2), (6, 12), tells=0.35, alike=1.0, shared=True),
+            Shape((2, 5), (2, 6), (3, 14), two_documents=0.06, tells=0.35, alike=0.4),
         ),
-        (0.25, 0.2, 0.55),
+        (0.5, 0.5),
         512,
-        echo=0.03,
     ),
     Stage(
         (
-            Shape((1, 3), (2, 6), (1, 8), two_documents=0.06),
-            Shape((2, 8), (3, 6), (1, 1), two_documents=0.08),
-            Shape((2, 8), (3, 6), (2, 12), two_documents=0.08),
-            Shape((5, 8), (3, 7), (2, 12), two_documents=0.08),
+            Shape((2, 5), (1, 3), (4, 12), tells=0.3, alike=1.0, shared=True),
+            Shape((2, 8), (3, 6), (3, 18), two_documents=0.06, tells=0.3, alike=0.3),
         ),
-        (0.2, 0.15, 0.4, 0.25),
+        (0.4, 0.6),
         1024,
     ),
 )

@@ -124,7 +124,11 @@ def make_row(
         first = 4.0 if turns == 1 else 3.0
         ids += waiting + part
         weights += [stage.text_weight * float(t) for t in text]
-        weights += [0.0, first] + [1.0] * (len(part) - 2)
+        if message.lead:  # the value counts, not the words around it
+            lead = len(encoder.text(" " + message.lead))
+            weights += [0.0] + [0.2] * lead + [1.5] * (len(part) - lead - 1)
+        else:
+            weights += [0.0, first] + [1.0] * (len(part) - 2)
         answer += [0] * (len(waiting) + 1) + [turns] * (len(part) - 1)
         waiting = []
     return Row(ids, weights, answer) if turns else None

@@ -13,8 +13,8 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM
 
 
-def _norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    return functional.rms_norm(x, (x.shape[-1],), weight.to(x.dtype), eps)
+def _norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
+    return functional.rms_norm(x, (x.shape[-1],), weight, eps).to(dtype)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -72,14 +72,14 @@ def logits_at(
     batch, length = ids.shape
     cos, sin = _angles(model, length, dtype)
     embedding = model.model.embed_tokens.weight
-    x = functional.embedding(ids, embedding).to(dtype)
+    x = functional.embedding(ids, embedding)  # what passes between layers stays float32
     last = len(model.model.layers) - 1
     for place, layer in enumerate(model.model.layers):
         attention, mlp = layer.self_attn, layer.mlp
         projection = torch.cat(
             [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
         ).to(dtype)
-        qkv = functional.linear(_norm(x, layer.input_layernorm.weight, eps), projection)
+        qkv = functional.linear(_norm(x, layer.input_layernorm.weight, eps, dtype), projection)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, size).transpose(1, 2)
         turned = _rotate(qkv[:, : heads + kv_heads], cos, sin)
         q, k, v = turned[:, :heads], turned[:, heads:], qkv[:, heads + kv_heads :]
@@ -90,7 +90,7 @@ def logits_at(
         x = x + functional.linear(mixed, attention.o_proj.weight.to(dtype))
         wide = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]).to(dtype)
         gate, up = functional.linear(
-            _norm(x, layer.post_attention_layernorm.weight, eps), wide
+            _norm(x, layer.post_attention_layernorm.weight, eps, dtype), wide
         ).chunk(2, dim=-1)
         x = x + functional.linear(nn.functional.silu(gate) * up, mlp.down_proj.weight.to(dtype))
-    return functional.linear(_norm(x, model.model.norm.weight, eps), embedding.to(dtype))
+    return functional.linear(_norm(x, model.model.norm.weight, eps, dtype), embedding.to(dtype))

@@ -18,9 +18,10 @@ class Plan:
     decay_share: float = 0.45
     rate: float = 2e-3
     embedding_rate: float = 2e-3
+    norm_rate: float = 5e-4
     floor: float = 0.02
     warm_up: int = 150
-    weight_decay: float = 0.05
+    weight_decay: float = 0.2
     batch_tokens: int = 6144
     stages: tuple[int, ...] = (5_000_000, 10_000_000, 20_000_000)  # at the latest; else when ...
     skill: float = 0.85  # ... this share of the answers is right, word for word

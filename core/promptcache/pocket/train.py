@@ -39,19 +39,18 @@ class Trainer:
             tokenizer, hidden=plan.hidden, layers=plan.layers, feed_forward=plan.feed_forward
         )
         self.model: LlamaForCausalLM = new_model(config, plan.seed)
-        matrices = [p for n, p in self.model.model.layers.named_parameters() if p.ndim == 2]
-        chosen = {id(p) for p in matrices}
-        others = [p for p in self.model.parameters() if id(p) not in chosen]
+        layers = self.model.model.layers.named_parameters()
+        matrices = [p for _, p in layers if p.ndim == 2]
+        embedding = self.model.model.embed_tokens.weight
+        norms = [p for p in self.model.parameters() if p.ndim == 1]
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
-                matrices,
-                lr=plan.rate,
-                weight_decay=plan.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
+                matrices, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
             ),
-            torch.optim.AdamW(others, lr=plan.embedding_rate, betas=(0.9, 0.98), weight_decay=0.0),
+            torch.optim.AdamW([embedding], betas=(0.9, 0.98), weight_decay=0.0),
+            torch.optim.AdamW(norms, betas=(0.9, 0.98), weight_decay=0.0),
         ]
-        self.peaks = [plan.rate, plan.embedding_rate]
+        self.peaks = [plan.rate, plan.embedding_rate, plan.norm_rate]
         self.position = Position()
         self._pool: tuple[int, list[Batch]] = (-1, [])
 
@@ -117,7 +116,7 @@ class Trainer:
             return False
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=False):
             optimizer.load_state_dict(saved)
         self.position = Position(**state["position"])
         return True
