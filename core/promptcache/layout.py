@@ -122,6 +122,8 @@ def lay_out(
 
     Raises PromptError when an argument has more tokens than its parameter.
     """
+    for segment, row in zip(segments, ids, strict=True):
+        _check_length(segment, row)
     end = _preamble_end(segments)
     preamble = tuple(token for row in ids[:end] for token in row)
     context = (
@@ -150,6 +152,17 @@ def lay_out(
     return Layout(tuple(_with_exactness(pieces, whole)), whole)
 
 
+def _check_length(segment: Segment, row: Sequence[int]) -> None:
+    if segment.hole is None or len(row) <= segment.hole.length:
+        return
+    module = f" of {segment.module!r}" if segment.module else ""
+    place = f" ({segment.place})" if segment.place else ""
+    raise PromptError(
+        f"the argument {segment.hole.name!r}{module}{place} has {len(row)} tokens, its parameter "
+        f"holds {segment.hole.length}: {segment.text!r}"
+    )
+
+
 def _preamble_end(segments: Sequence[Segment]) -> int:
     for index, segment in enumerate(segments):
         if not segment.preamble:
@@ -175,12 +188,6 @@ def _runs(
         if segment.hole is None:
             run.extend(row)
             continue
-        if len(row) > segment.hole.length:
-            place = f" ({segment.place})" if segment.place else ""
-            raise PromptError(
-                f"the argument {segment.hole.name!r} of {segment.module!r}{place} has {len(row)} "
-                f"tokens, its parameter holds {segment.hole.length}: {segment.text!r}"
-            )
         run.extend([placeholder] * segment.hole.length)
     return {
         name: ModuleRun(tuple(run), context, name)

@@ -49,7 +49,8 @@ class Segment:
 
     All segments that carry the same `module` are, in order, that module's own text: they are
     encoded together in one run, with an argument's place held by `hole.length` placeholders.
-    A module is used at most once in a prompt, so its name identifies it.
+    A module is used at most once in a prompt, so its name identifies it. An ARGUMENT without a
+    module fills a parameter of one that is computed each time: its length is limited as well.
     """
 
     text: str
@@ -67,7 +68,7 @@ class Segment:
 
     def __post_init__(self) -> None:
         assert (self.kind is Kind.ARGUMENT) == (self.hole is not None)
-        assert self.module is not None or self.kind not in (Kind.MODULE, Kind.ARGUMENT)
+        assert self.module is not None or self.kind is not Kind.MODULE
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,6 @@ class Message:
     def text(self) -> str:
         """The message's whole content."""
         return "".join(segment.text for segment in self.segments)
-
-
-def text_message(role: str | None, text: str) -> Message:
-    """A message whose whole content is plain text."""
-    return Message(role, (Segment(text),) if text else ())
 
 
 def joined(segments: Iterable[Segment]) -> str:

@@ -68,6 +68,29 @@ def test_an_argument_that_is_too_long_names_its_place_and_both_lengths() -> None
         laid(module("a", 1), argument("a", 2, 7, 8, 9))
 
 
+def closed(length: int, *ids: int, note: str | None = None) -> tuple[Segment, list[int]]:
+    """An argument of a module that is computed each time."""
+    hole = Hole("days", length)
+    return Segment("x" * len(ids), Kind.ARGUMENT, hole=hole, note=note), list(ids)
+
+
+def test_an_argument_of_a_module_that_is_not_kept_is_new_text_of_limited_length() -> None:
+    layout = laid(text("p", 1, preamble=True), text("q", 2), closed(2, 7, 8))
+    assert layout.ids == (1, 2, 7, 8)
+    assert layout.pieces[2].run is None
+    with pytest.raises(PromptError, match=r"the argument 'days' has 3 tokens.*holds 2"):
+        laid(text("q", 2), closed(2, 7, 8, 9))
+
+
+def test_a_closed_hole_keeps_its_note_whether_its_module_is_kept_or_not() -> None:
+    layout = laid(module("a", 1), closed(2, note="closed"), text("q", 2))
+    assert [(piece.kind, piece.note) for piece in layout.pieces] == [
+        (Kind.MODULE, None),
+        (Kind.ARGUMENT, "closed"),
+        (Kind.TEXT, None),
+    ]
+
+
 def test_a_child_between_two_parts_of_its_parent_is_not_part_of_the_parents_run() -> None:
     layout = laid(module("a", 1), module("a.b", 5, 6), module("a", 2))
     runs = {piece.run for piece in layout.pieces}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from promptcache import Exact, Modular, NoReuse, PromptCache
+from promptcache.errors import OptionError
 from promptcache.pipeline import Clock, Prefilled
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment
+from promptcache.trace import Provenance
 from support.reference import modular_logits, plain_logits
 from support.words import byte_tokenizer
-from support.zoo import FAMILIES, model
+from support.zoo import FAMILIES, VOCAB, model
 
 TOLERANCE = 1e-4
 SCHEMA = """
@@ -77,17 +81,45 @@ def test_a_single_module_after_its_own_context_is_exact(engine: PromptCache) -> 
     assert got.usage.exact == got.usage.reused_tokens > 0
 
 
+def plain_answer(engine: PromptCache, prompt: str, **options: Any) -> list[int]:
+    ids = prefilled(engine, prompt, NoReuse()).layout.ids
+    whole = engine.model.generate(
+        torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), use_cache=True, **options
+    )
+    return whole[0, len(ids) :].tolist()
+
+
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 def test_greedy_decoding_continues_as_plain_transformers_does(
     engine: PromptCache, penalty: float
 ) -> None:
     options = {"max_new_tokens": 64, "repetition_penalty": penalty, "do_sample": False}
     reply = engine.generate(PROMPTS[0], reuse=NoReuse(), **options)
-    ids = prefilled(engine, PROMPTS[0], NoReuse()).layout.ids
-    expected = engine.model.generate(
-        torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), use_cache=True, **options
-    )
-    assert list(reply.token_ids) == expected[0, len(ids) :].tolist()
+    assert list(reply.token_ids) == plain_answer(engine, PROMPTS[0], **options)
+
+
+def test_greedy_decoding_continues_from_reused_pieces_as_plain_transformers_does(
+    engine: PromptCache,
+) -> None:
+    options = {"max_new_tokens": 64, "repetition_penalty": 1.0, "do_sample": False}
+    reply = engine.generate(PROMPTS[1], reuse=Exact(), **options)
+    reused = {span.module for span in reply.trace if span.provenance is Provenance.EXACT}
+    assert reused == {"preamble", "trip.maui"}
+    assert list(reply.token_ids) == plain_answer(engine, PROMPTS[1], **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"do_sample": True, "temperature": 1e-40},
+        {"do_sample": True, "suppress_tokens": list(range(VOCAB))},
+        {"do_sample": False, "suppress_tokens": list(range(VOCAB))},
+    ],
+)
+def test_options_that_leave_no_token_to_choose_from_are_refused(options: dict[str, Any]) -> None:
+    engine = PromptCache(model("llama"), byte_tokenizer())
+    with pytest.raises(OptionError, match="no token is left to choose from"):
+        engine.generate_text("Who?", max_new_tokens=4, **options)
 
 
 def test_the_models_config_is_left_as_it_was(engine: PromptCache) -> None:
@@ -105,6 +137,7 @@ def test_in_bfloat16_the_first_token_is_the_references_unless_two_are_as_likely(
 ) -> None:
     engine = PromptCache(model(family, torch.bfloat16), byte_tokenizer())
     engine.add_schema(SCHEMA)
+    compared = 0
     for prompt in PROMPTS:
         got = prefilled(engine, prompt, policy)
         reused = got.layout.reusable if isinstance(policy, Modular) else ()
@@ -112,3 +145,5 @@ def test_in_bfloat16_the_first_token_is_the_references_unless_two_are_as_likely(
         best, second = expected.topk(2).values
         if best - second > 0.05:
             assert int(got.logits[0].argmax()) == int(expected.argmax())
+            compared += 1
+    assert compared

@@ -22,6 +22,11 @@ from promptcache.model.generation import OPTIONS, check_token_ids
 from promptcache.model.owncache import OwnCache
 from promptcache.model.runner import ModelRunner, Traits
 
+_NOTHING_LEFT = (
+    "no token is left to choose from: the options (such as suppress_tokens, bad_words_ids or a "
+    "very small temperature) leave no token with a finite score, or the model itself gives none"
+)
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -117,6 +122,13 @@ def _prepared(
 
 
 def _choose(scores: Tensor, config: GenerationConfig, generator: torch.Generator | None) -> Tensor:
+    """The next token, `[1, 1]`. Raises OptionError where no score is left to choose by."""
     if not config.do_sample:
-        return scores.argmax(dim=-1, keepdim=True)
-    return torch.multinomial(scores.softmax(dim=-1), num_samples=1, generator=generator)
+        best, token = scores.max(dim=-1, keepdim=True)
+        if not bool(best > -torch.inf):
+            raise OptionError(_NOTHING_LEFT)
+        return token
+    chances = scores.softmax(dim=-1)
+    if not bool(chances.isfinite().all()):
+        raise OptionError(_NOTHING_LEFT)
+    return torch.multinomial(chances, num_samples=1, generator=generator)

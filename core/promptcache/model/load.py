@@ -174,7 +174,12 @@ def refuse_unsupported_config(config: Any, name: str) -> None:
         )
 
 
-def _source(name: str | Path) -> str:
+def _source(name: object) -> str:
+    if not isinstance(name, str | Path):
+        raise ModelError(
+            f"the model is {name!r:.80}; expected 'pocket', a folder, or a name on the Hugging "
+            "Face hub"
+        )
     if str(name) == "pocket":
         from promptcache.pocket import pocket_path
 

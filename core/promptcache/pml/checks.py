@@ -6,8 +6,9 @@ Knows nothing of elements, schemas or prompts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from xml.parsers import expat
 
 from promptcache.errors import PMLError, PMLReferenceError, PMLSyntaxError
@@ -25,6 +26,8 @@ DEPTH_LIMIT = 100
 """How deep elements may nest: deeper is an attack or an accident, and would exhaust the stack."""
 ATTRIBUTE_LIMIT = 1_000_000
 """How many characters an attribute may hold."""
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[^\W\d][\w.-]*")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -49,6 +52,8 @@ def _position(place: Place | None) -> tuple[int, int]:
 
 def check_name(name: str, what: str, place: Place | None = None, *, element: bool = True) -> None:
     """Refuse what cannot be a name; `element` names become elements of a prompt."""
+    if not isinstance(name, str):
+        raise syntax_error(f"{what} is called {name!r:.80}: a name is text", place)
     if not name:
         raise syntax_error(f"{what} needs a name", place)
     if not _NAME.fullmatch(name) or not _is_xml_name(name):
@@ -73,7 +78,9 @@ def _is_xml_name(name: str) -> bool:
 
 
 def check_text(text: str, what: str, place: Place | None = None) -> None:
-    """Refuse text that no encoding can write."""
+    """Refuse what is not text, and text that no encoding can write."""
+    if not isinstance(text, str):
+        raise syntax_error(f"{what} is {text!r:.80}, which is not text", place)
     if found := _SURROGATE.search(text):
         raise syntax_error(
             f"{what} holds half of a surrogate pair (U+{ord(found.group()):04X}), "
@@ -90,6 +97,13 @@ def check_attribute(text: str, what: str, place: Place | None = None) -> None:
             f"{what} holds {len(text):,} characters; an attribute holds up to {ATTRIBUTE_LIMIT:,}",
             place,
         )
+
+
+def as_tuple(items: Iterable[T], where: str, place: Place | None = None) -> tuple[T, ...]:
+    """The items in the hands of `where`. PMLSyntaxError for what holds none."""
+    if not isinstance(items, Iterable):
+        raise syntax_error(f"{where} holds {items!r:.80}: expected a tuple of nodes", place)
+    return tuple(items)
 
 
 def is_writable(text: str) -> bool:

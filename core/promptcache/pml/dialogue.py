@@ -42,7 +42,8 @@ class Dialogue:
     def add(self, segment: Segment, speaker: Speaker | None) -> None:
         """Append a segment, said by a role element or outside all of them."""
         turn = self._turn(speaker)
-        if speaker is None and turn.role and not turn.segments and segment.kind is Kind.TEXT:
+        begins = not any(before.text for before in turn.segments)
+        if speaker is None and turn.role and begins and segment.kind is Kind.TEXT:
             segment = replace(segment, text=segment.text.removeprefix(" "))
         if segment.text or segment.kind is Kind.ARGUMENT:
             turn.segments.append(segment)

@@ -74,6 +74,16 @@ def decoded(text: str, encoding: str | None) -> str:
         raise syntax_error(f"this is not UTF-8 text in base64: {error}") from None
 
 
+def decoded_attribute(element: Element, name: str, value: str | None) -> str | None:
+    """The text of an attribute that the element's `encoding` is for; None without the attribute."""
+    encoding = element.attributes.get("encoding")
+    if value is None and encoding is not None:
+        raise syntax_error(
+            f"<{element.tag}> has encoding {encoding[:80]!r} and no {name} to decode"
+        )
+    return None if value is None else decoded(value, encoding)
+
+
 def encoded(text: str) -> str:
     """Text in the base64 that `decoded` reads."""
     return base64.b64encode(text.encode("utf-8")).decode("ascii")

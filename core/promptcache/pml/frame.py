@@ -101,11 +101,14 @@ class Frame:
             text = ""
         elif self._lends_space(spot.number - 1):
             text = " " + text
-        place = given.place if given else None
-        if not self.module.cache:
-            return Segment(text, note=note or UNCACHED, place=place)
-        hole = Hole(param.name, param.length)
-        return Segment(text, Kind.ARGUMENT, self.path, hole=hole, note=note, place=place)
+        return Segment(
+            text,
+            Kind.ARGUMENT,
+            self.path if self.module.cache else None,
+            hole=Hole(param.name, param.length),
+            note=note,
+            place=given.place if given else None,
+        )
 
     def _lends_space(self, number: int) -> bool:
         """Whether the text at a spot ends in a space that belongs to the argument after it.

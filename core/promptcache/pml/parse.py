@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from promptcache.pml.checks import ROLES, Problems, syntax_error
+from promptcache.pml.checks import ROLES, Problems, reference_error, syntax_error
 from promptcache.pml.elements import (
     check_attributes,
     check_empty,
     check_no_elements,
     decoded,
+    decoded_attribute,
     either,
     required,
     unknown_element,
@@ -37,21 +38,28 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 
 
-def parse_schema(markup: str, *, base: Path | None = None, source: str = "") -> Schema:
+def parse_schema(markup: str, *, base: Path | str | None = None, source: str = "") -> Schema:
     """The schema that the markup writes.
 
     `base` is the folder that `src` files are read from; `source` names the markup in errors.
     Raises PMLSyntaxError or PMLReferenceError with the line and column of the first error.
     """
     problems = Problems(source)
-    schema = schema_of(read(markup, source), base, problems)
+    if not isinstance(base, Path | str | None):
+        problems.add(reference_error(f"base is {base!r:.80}, expected the path of a folder"))
+    problems.raise_first()
+    folder = None if base is None else Path(base)
+    schema = schema_of(read(markup, source), folder, problems)
     problems.raise_first()
     assert schema is not None
     return schema
 
 
-def load_schema(path: Path) -> Schema:
+def load_schema(path: Path | str) -> Schema:
     """The schema in a file, whose folder is where its `src` files are."""
+    if not isinstance(path, Path | str):
+        raise reference_error(f"the file is {path!r:.80}, expected a path")
+    path = Path(path)
     return parse_schema(read_text(path, str(path)), base=path.parent, source=str(path))
 
 
@@ -168,18 +176,15 @@ class _Builder:
             raise syntax_error(f"the param {name!r} needs len, the most tokens it may take")
         if not re.fullmatch(r"[0-9]{1,9}", length):
             raise syntax_error(f"len is a whole number of tokens, not {length[:80]!r}")
-        default = either(element, "default", "scaffold")
-        if default is not None:
-            default = decoded(default, element.attributes.get("encoding"))
+        default = decoded_attribute(element, "default", either(element, "default", "scaffold"))
         return Param(name, int(length), default, place=element.place)
 
     def _collection(self, element: Element) -> Collection:
         check_empty(element, "a prompt says which documents it holds")
         name = required(element, "name")
-        separator = element.attributes.get("separator")
+        separator = decoded_attribute(element, "separator", element.attributes.get("separator"))
         if separator is None:
             return Collection(name, place=element.place)
-        separator = decoded(separator, element.attributes.get("encoding"))
         return Collection(name, separator, place=element.place)
 
     def _role(self, element: Element) -> Role:

@@ -14,6 +14,7 @@ from promptcache.pml.checks import (
     RESERVED,
     ROLES,
     Problems,
+    as_tuple,
     check_attribute,
     check_name,
     check_text,
@@ -58,7 +59,7 @@ class Document(_Piece):
     key: str
 
     def __post_init__(self) -> None:
-        if not self.key:
+        if self.key == "":
             raise syntax_error("a doc needs a key", self.place)
         check_attribute(self.key, "a doc's key", self.place)
 
@@ -73,10 +74,16 @@ class Import(_Piece):
 
     def __post_init__(self) -> None:
         check_name(self.name, "an import", self.place)
-        object.__setattr__(self, "arguments", tuple(self.arguments))
-        object.__setattr__(self, "children", _joined(self.children, (Text, Import, Document)))
+        where = f"<{self.name}>"
+        object.__setattr__(self, "arguments", as_tuple(self.arguments, where, self.place))
+        children = _joined(self.children, (Text, Import, Document), where, self.place)
+        object.__setattr__(self, "children", children)
         seen: set[str] = set()
         for argument in self.arguments:
+            if not isinstance(argument, Argument):
+                raise syntax_error(
+                    f"{where} is given {argument!r:.80}, which is not an Argument", self.place
+                )
             if argument.name in seen:
                 raise reference_error(
                     f"<{self.name}> is given the argument {argument.name!r} twice",
@@ -94,8 +101,11 @@ class Turn(_Piece):
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise syntax_error(f"{self.role!r} is no role{valid(self.role, ROLES)}", self.place)
-        object.__setattr__(self, "children", _joined(self.children, (Text, Import)))
+            raise syntax_error(
+                f"{self.role!r} is no role{valid(str(self.role), ROLES)}", self.place
+            )
+        children = _joined(self.children, (Text, Import), f"<{self.role}>", self.place)
+        object.__setattr__(self, "children", children)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +117,20 @@ class Prompt(_Piece):
 
     def __post_init__(self) -> None:
         check_name(self.schema, "a schema", self.place, element=False)
-        object.__setattr__(self, "children", _joined(self.children, (Text, Import, Turn)))
+        children = _joined(self.children, (Text, Import, Turn), "the prompt", self.place)
+        object.__setattr__(self, "children", children)
 
 
 PromptNode = Text | Import | Document | Turn
 P = TypeVar("P", bound=PromptNode)
 
 
-def _joined(children: Iterable[P], kinds: tuple[type[PromptNode], ...]) -> tuple[P, ...]:
+def _joined(
+    children: Iterable[P], kinds: tuple[type[PromptNode], ...], where: str, place: Place | None
+) -> tuple[P, ...]:
     """The children in normal form: texts that touch are one, empty ones are none."""
     joined: list[P] = []
-    for child in children:
+    for child in as_tuple(children, where, place):
         if not isinstance(child, kinds):
             expected = ", ".join(kind.__name__ for kind in kinds)
             raise syntax_error(f"{child!r:.80} cannot stand here, only {expected}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from promptcache.errors import valid
 from promptcache.pml.checks import (
     ROLES,
+    as_tuple,
     check_attribute,
     check_name,
     check_text,
@@ -54,13 +55,15 @@ class Param(_Node):
 
     def __post_init__(self) -> None:
         check_name(self.name, "a param", self.place, element=False)
-        if not 1 <= self.length <= LENGTH_LIMIT:
+        is_whole = isinstance(self.length, int) and not isinstance(self.length, bool)
+        if not (is_whole and 1 <= self.length <= LENGTH_LIMIT):
             raise syntax_error(
-                f"the param {self.name!r} has len {self.length}: "
+                f"the param {self.name!r} has len {self.length!r:.80}: "
                 f"it is a number of tokens from 1 to {LENGTH_LIMIT:,}",
                 self.place,
             )
-        check_attribute(self.default or "", f"the default of {self.name!r}", self.place)
+        if self.default is not None:
+            check_attribute(self.default, f"the default of {self.name!r}", self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,12 @@ class Module(_Node):
 
     def __post_init__(self) -> None:
         check_name(self.name, "a module", self.place)
-        children = _checked(self.children, f"the module {self.name!r}", _IN_MODULE)
+        if not isinstance(self.cache, bool):
+            raise syntax_error(
+                f"the module {self.name!r} has cache {self.cache!r:.80}: it is True or False",
+                self.place,
+            )
+        children = _checked(self.children, f"the module {self.name!r}", _IN_MODULE, self.place)
         object.__setattr__(self, "children", children)
         _check_unique(children, f"the module {self.name!r}")
 
@@ -89,7 +97,7 @@ class Union(_Node):
     def __post_init__(self) -> None:
         if self.name is not None:
             check_name(self.name, "a union", self.place)
-        members = tuple(self.members)
+        members = as_tuple(self.members, "a union", self.place)
         object.__setattr__(self, "members", members)
         for member in members:
             _check_kind(member, "a union", (Module,))
@@ -99,7 +107,7 @@ class Union(_Node):
         if self.default is not None and self.default not in names:
             raise reference_error(
                 f"the union's default is {self.default!r}, which is not one of its modules"
-                + valid(self.default, names),
+                + valid(str(self.default), names),
                 self.place,
             )
 
@@ -125,9 +133,11 @@ class Role(_Node):
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise syntax_error(f"{self.role!r} is no role{valid(self.role, ROLES)}", self.place)
+            raise syntax_error(
+                f"{self.role!r} is no role{valid(str(self.role), ROLES)}", self.place
+            )
         kinds = (*_IN_MODULE, Collection)
-        children = _checked(self.children, f"<{self.role}>", kinds)
+        children = _checked(self.children, f"<{self.role}>", kinds, self.place)
         object.__setattr__(self, "children", children)
         for inner in walk(children):
             if isinstance(inner, Role):
@@ -147,7 +157,7 @@ class Schema(_Node):
 
     def __post_init__(self) -> None:
         check_name(self.name, "a schema", self.place, element=False)
-        children = _checked(self.children, "the schema", _IN_SCHEMA)
+        children = _checked(self.children, "the schema", _IN_SCHEMA, self.place)
         object.__setattr__(self, "children", children)
         _check_unique(children, "the schema")
         _check_paths(children)
@@ -178,10 +188,12 @@ def unrolled(nodes: Iterable[Node]) -> Iterator[Node]:
             yield node
 
 
-def _checked(nodes: Iterable[Node], where: str, kinds: tuple[type[Node], ...]) -> tuple[Node, ...]:
+def _checked(
+    nodes: Iterable[Node], where: str, kinds: tuple[type[Node], ...], place: Place | None
+) -> tuple[Node, ...]:
     """The children of `where` in normal form: texts that touch are one, empty ones are none."""
     children: list[Node] = []
-    for node in nodes:
+    for node in as_tuple(nodes, where, place):
         _check_kind(node, where, kinds)
         if isinstance(node, Role):
             for inner in node.children:

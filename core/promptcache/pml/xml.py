@@ -59,7 +59,8 @@ def read(text: str, source: str = "") -> Element:
     """The root element. PMLSyntaxError for whatever is not well-formed."""
     problems = Problems(source)
     with problems.noted():
-        check_text(text, "the markup", _first_surrogate(text))
+        place = _first_surrogate(text) if isinstance(text, str) else None
+        check_text(text, "the markup", place)
         return _Reader().read(text)
     raise problems.errors[0]
 

@@ -26,6 +26,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, cast
 
 from promptcache.errors import PromptError, TemplateError
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 Tool = Any
 """A JSON schema, or a function with types and a docstring that transformers turns into one."""
 
+_TOOLS = "JSON schemas (dicts), or functions with types and a docstring"
 _ROLE = re.compile(r"[A-Za-z_][\w.-]*\Z")
 _DATE_CALL = re.compile(r"strftime_now\(\s*(['\"])(.*?)\1\s*\)")
 _OURS = {"conversation", "tools", "chat_template", "tokenize", "add_generation_prompt"}
@@ -62,7 +64,14 @@ class ChatTemplate:
         now: datetime | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        self._kwargs = dict(chat_template_kwargs or {})
+        kwargs = {} if chat_template_kwargs is None else chat_template_kwargs
+        if not isinstance(kwargs, Mapping):
+            raise TemplateError(f"chat_template_kwargs is {kwargs!r:.80}, expected a mapping")
+        if chat_template is not None and not isinstance(chat_template, str):
+            raise TemplateError(
+                f"chat_template is {chat_template!r:.80}, expected a jinja template as text"
+            )
+        self._kwargs = dict(kwargs)
         if ours := sorted(_OURS & self._kwargs.keys()):
             raise TemplateError(f"chat_template_kwargs may not hold {', '.join(ours)}")
         self._given = chat_template
@@ -233,8 +242,25 @@ def _check_roles(messages: Sequence[Message]) -> None:
 
 
 def _as_json(tools: Sequence[Tool] | None) -> str:
-    if not tools:
+    if tools is None:
         return ""
+    if isinstance(tools, str | bytes) or not isinstance(tools, Sequence):
+        raise TemplateError(f"tools is {tools!r:.80}; expected a list of {_TOOLS}")
+    said = [_tool_as_json(tool, number) for number, tool in enumerate(tools, 1)]
+    return f"[{', '.join(said)}]" if said else ""
+
+
+def _tool_as_json(tool: Tool, number: int) -> str:
     from transformers.utils.chat_template_utils import get_json_schema
 
-    return json.dumps([tool if isinstance(tool, dict) else get_json_schema(tool) for tool in tools])
+    if not isinstance(tool, dict) and not callable(tool):
+        raise TemplateError(f"tool {number} is {tool!r:.80}; expected {_TOOLS}")
+    try:
+        said = json.dumps(tool if isinstance(tool, dict) else get_json_schema(tool))
+        json.dumps(json.loads(said), ensure_ascii=False).encode()  # no half of a surrogate pair
+    except Exception as fault:  # a function's signature and docstring fail in many ways
+        reason = shorten(str(fault), 240, placeholder=" ...")
+        raise TemplateError(
+            f"tool {number}, {tool!r:.80}, cannot be described as JSON: {reason}"
+        ) from fault
+    return said

@@ -131,15 +131,18 @@ class _Placed:
         if start is None:
             self._break(segments, REWRITTEN)
             self._add_text(text, segments, REWRITTEN)
+            self._segments += _closed(segments)
             return
         self._segments += self._cut(segments, start, start + len(text))
 
-    def lose(self, text: str, contents: Iterable[Sequence[Segment]]) -> None:
+    def lose(self, text: str, contents: Sequence[Sequence[Segment]]) -> None:
         """Add text in which the contents cannot be told from the template's own words."""
         for segments in contents:
             self._break(segments, LOST)
         if text:
             self._segments.append(Segment(text, note=LOST))
+        for segments in contents:
+            self._segments += _closed(segments)
 
     def finished(self) -> tuple[Segment, ...]:
         whole = map(self._unbroken, self._segments)
@@ -171,7 +174,14 @@ class _Placed:
         note = self._broken.get(segment.module or "")
         if note is None:
             return segment
+        if segment.hole is not None:  # still an argument, of a module that is computed now
+            return replace(segment, module=None)
         return Segment(segment.text, preamble=segment.preamble, note=note, place=segment.place)
+
+
+def _closed(segments: Iterable[Segment]) -> list[Segment]:
+    """The holes without an argument, whose notes are due whatever the template does."""
+    return [segment for segment in segments if segment.hole and not segment.text]
 
 
 def _start_of(text: str, content: str) -> int | None:

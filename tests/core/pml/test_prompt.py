@@ -85,6 +85,13 @@ def test_a_prompt_names_its_schema_and_no_more(markup, words):
         (lambda: Prompt("s", (Document("k"),)), "cannot stand here, only Text, Import, Turn"),
         (lambda: Document(""), "a doc needs a key"),
         (lambda: Argument("a", "\ud800"), "half of a surrogate pair"),
+        (lambda: parse_prompt(5), "the markup is 5, which is not text"),
+        (lambda: Prompt(5), "a schema is called 5: a name is text"),
+        (lambda: Prompt("s", 5), "the prompt holds 5: expected a tuple of nodes"),
+        (lambda: Turn(5), "5 is no role"),
+        (lambda: Import("m", ("days",)), "<m> is given 'days', which is not an Argument"),
+        (lambda: Argument("days", 5), "the argument 'days' is 5, which is not text"),
+        (lambda: Document(5), "a doc's key is 5, which is not text"),
     ],
 )
 def test_an_invalid_prompt_cannot_be_built(build, words):

@@ -115,13 +115,14 @@ def test_a_parents_own_text_keeps_its_order_whatever_the_order_of_its_children()
     assert text(schema, "<a><c/>x<b/></a>") == "12CxB3"
 
 
-def test_a_module_that_is_not_cached_is_text_with_the_reason():
+def test_a_module_that_is_not_cached_is_text_with_the_reason_and_its_arguments_stay_arguments():
     schema = module("a", "x<param name='p' len='2'/>" + module("b"), cache="false")
     assert segments(schema, "<a p='1'><b/></a>") == (
         Segment("x", note='its module has cache="false"'),
         Segment(
             "1",
-            note='its module has cache="false"',
+            Kind.ARGUMENT,
+            hole=Hole("p", 2),
             place=parse_prompt('<prompt schema="s"><a p="1"/></prompt>').children[0].place,
         ),
         Segment("B", Kind.MODULE, "s.a.b"),
@@ -158,6 +159,22 @@ def test_a_hole_without_argument_or_default_closes_with_its_space_and_says_so():
     assert got[1].text == ""
     assert got[1].hole == Hole("days", 5)
     assert got[1].note == "the parameter 'days' has no argument and no default: its place is closed"
+
+
+@pytest.mark.parametrize("prompt", ["<plan/>", "<plan days='3'/>", "<plan days='9' to='that'/>"])
+def test_cache_false_changes_neither_the_text_nor_the_holes_of_a_module(prompt):
+    once = segments(PLAN, prompt)
+    each_time = segments(PLAN.replace("<module", "<module cache='false'", 1), prompt)
+    assert [(s.text, s.hole) for s in once] == [(s.text, s.hole) for s in each_time]
+    holes = [s.note for s in once if s.hole]
+    assert holes == [s.note for s in each_time if s.hole]
+    assert {s.module for s in each_time} == {None}
+
+
+def test_a_closed_hole_at_the_front_of_a_message_leaves_no_space_there():
+    schema = module("m", "<param name='p' len='2'/>", cache="false")
+    (message,) = messages("<system/>" + schema, "<m/> What?")
+    assert message.text == "What?"
 
 
 def test_an_empty_argument_is_an_argument():

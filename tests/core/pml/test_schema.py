@@ -196,11 +196,26 @@ def test_markup_that_pml_does_not_have_is_an_error_that_says_what_is_valid(marku
         ('name="p" len="0"', "the param 'p' has len 0: it is a number of tokens from 1 to"),
         ('name="p" len="1" length="1"', "has both 'len' and 'length', its old name"),
         ('name="p" len="1" encoding="base64" default="%"', "not UTF-8 text in base64"),
+        ('name="p" len="1" encoding="rot13" default="x"', "encoding is 'base64', not 'rot13'"),
+        ('name="p" len="1" encoding="rot13"', "<param> has encoding 'rot13' and no default"),
+        ('name="p" len="1" encoding="base64"', "<param> has encoding 'base64' and no default"),
         ('name="9" len="1"', "'9' cannot name a param"),
     ],
 )
 def test_a_parameter_that_cannot_be_is_an_error(attributes, words):
     assert words in error_of(f'<module name="m"><param {attributes}/></module>').message
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ('encoding="zip"', "<collection> has encoding 'zip' and no separator to decode"),
+        ('encoding="base64"', "<collection> has encoding 'base64' and no separator to decode"),
+        ('encoding="zip" separator="x"', "encoding is 'base64', not 'zip'"),
+    ],
+)
+def test_a_collections_encoding_is_base64_of_its_separator(attributes, words):
+    assert words in error_of(f'<collection name="c" {attributes}/>').message
 
 
 def test_a_parameter_holds_nothing():
@@ -258,6 +273,26 @@ def test_a_src_that_links_out_of_the_schemas_folder_is_an_error(tmp_path):
     assert "lies outside the schema's folder" in src_error("link.txt", base)
 
 
+def test_the_base_folder_may_be_a_path_or_text(tmp_path):
+    (tmp_path / "a.txt").write_text("hello")
+    markup = '<schema name="s"><module name="m" src="a.txt"/></schema>'
+    assert parse_schema(markup, base=str(tmp_path)) == parse_schema(markup, base=tmp_path)
+    with pytest.raises(PMLReferenceError, match="base is 5, expected the path of a folder"):
+        parse_schema(markup, base=5)
+
+
+@pytest.mark.parametrize("markup", [5, None, b"<schema name='s'/>"])
+def test_markup_that_is_not_text_is_an_error(markup):
+    with pytest.raises(PMLSyntaxError) as caught:
+        parse_schema(markup)
+    assert f"the markup is {markup!r}, which is not text" in str(caught.value)
+
+
+def test_a_file_that_is_not_a_path_is_an_error():
+    with pytest.raises(PMLReferenceError, match="the file is 5, expected a path"):
+        load_schema(5)
+
+
 @pytest.mark.parametrize("src", ["absent.txt", ".", "x" * 5000])
 def test_a_src_that_is_no_file_is_an_error(tmp_path, src):
     assert "src '" in src_error(src, tmp_path)
@@ -300,6 +335,19 @@ def test_texts_that_touch_are_one_and_empty_ones_are_none():
         (lambda: Param("p", 0), "the param 'p' has len 0"),
         (lambda: Text("\ud800"), "half of a surrogate pair (U+D800)"),
         (lambda: Collection("c", "\udfff"), "half of a surrogate pair (U+DFFF)"),
+        (lambda: Schema(5), "a schema is called 5: a name is text"),
+        (lambda: Module(5), "a module is called 5: a name is text"),
+        (lambda: Module("m", 5), "the module 'm' holds 5: expected a tuple of nodes"),
+        (lambda: Module("m", (), "false"), "the module 'm' has cache 'false': it is True or"),
+        (lambda: Text(5), "a text is 5, which is not text"),
+        (lambda: Param("d", "5"), "the param 'd' has len '5': it is a number of tokens from 1"),
+        (lambda: Param("d", 2.5), "the param 'd' has len 2.5"),
+        (lambda: Param("d", True), "the param 'd' has len True"),
+        (lambda: Param("d", 5, 0), "the default of 'd' is 0, which is not text"),
+        (lambda: Collection("c", None), "the separator of 'c' is None, which is not text"),
+        (lambda: Union(5), "a union holds 5: expected a tuple of nodes"),
+        (lambda: Union((Module("a"),), default=5), "the union's default is 5"),
+        (lambda: Role(5), "5 is no role"),
         (lambda: Param("p", 1, "x" * 1_000_001), "an attribute holds up to 1,000,000"),
     ],
 )

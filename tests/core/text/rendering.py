@@ -16,6 +16,11 @@ def module(name: str, text: str) -> Segment:
     return Segment(text, Kind.MODULE, module=name)
 
 
+def text_message(role: str | None, text: str) -> Message:
+    """A message whose whole content is plain text."""
+    return Message(role, (Segment(text),) if text else ())
+
+
 def chat(template: str, **kwargs: Any) -> ChatTemplate:
     return ChatTemplate(TOKENIZER, kwargs, chat_template=template, now=datetime(2026, 3, 4))
 

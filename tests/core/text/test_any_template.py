@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.text.rendering import chat, module, own_rendering
+from core.text.rendering import chat, module, own_rendering, text_message
 from core.text.short_templates import ADVERSE, REAL
 from promptcache.errors import TemplateError
-from promptcache.segments import Kind, Message, Segment, joined, text_message
+from promptcache.segments import Kind, Message, Segment, joined
 from promptcache.text import fit
 
 MARKS = ["<s>", "</s>", "<|im_end|>\n<|im_start|>", "</think>", "[/INST]", "<|eot|>", "|", '"']

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from core.text.rendering import TOKENIZER, chat, module, own_rendering
+from core.text.rendering import TOKENIZER, chat, module, own_rendering, text_message
 from core.text.short_templates import ADVERSE, CHATML, LLAMA_3, QWEN_3, REAL
 from core.text.tiny_tokenizers import KINDS, make
 from promptcache.errors import PromptError, TemplateError
-from promptcache.segments import Hole, Kind, Message, Segment, joined, text_message
+from promptcache.segments import Hole, Kind, Message, Segment, joined
 from promptcache.text import fit
 from promptcache.text.chat import ChatTemplate, merge_roles
 from promptcache.text.tokenize import SegmentTokenizer
@@ -47,16 +49,29 @@ def test_a_module_whose_edge_is_trimmed_is_text_and_says_so() -> None:
     )
     segments = chat(LLAMA_3).render([message])
     contents = [s for s in segments if s.kind is not Kind.CONTROL]
-    assert {(s.kind, s.module, s.note) for s in contents} == {(Kind.TEXT, None, fit.TRIMMED)}
+    assert [(s.kind, s.module, s.note) for s in contents] == [
+        (Kind.TEXT, None, fit.TRIMMED),
+        (Kind.ARGUMENT, None, None),
+        (Kind.TEXT, None, fit.TRIMMED),
+    ]
+    assert contents[1].hole == hole
     assert joined(contents) == "Plan 3 days here."
 
 
 def test_an_argument_left_empty_keeps_its_place() -> None:
-    empty = Segment("", Kind.ARGUMENT, module="a", hole=Hole("days", 5))
+    empty = Segment("", Kind.ARGUMENT, module="a", hole=Hole("days", 5), note="closed")
     message = Message("user", (module("a", "Plan"), empty, module("a", " here.")))
     assert empty in chat(LLAMA_3).render([message])
-    broken = Message("user", (module("a", "Plan"), empty, module("a", " here.\n")))
-    assert all(s.text for s in chat(LLAMA_3).render([broken]))
+    assert empty in chat(LLAMA_3).render([message, Message("assistant", (Segment("Yes."),))])
+
+
+@pytest.mark.parametrize("template", [LLAMA_3, ADVERSE["upper"], ADVERSE["by content"]])
+def test_a_closed_hole_says_so_whatever_the_template_does_to_its_module(template: str) -> None:
+    empty = Segment("", Kind.ARGUMENT, module="a", hole=Hole("days", 5), note="closed")
+    broken = Message("user", (module("a", "the cat"), empty, module("a", " here.\n")))
+    segments = chat(template).render([broken])
+    assert replace(empty, module=None) in segments
+    assert joined(segments) == own_rendering(template, [broken])
 
 
 def test_what_a_template_cuts_or_rewrites_is_text_and_says_so() -> None:
@@ -191,6 +206,38 @@ def test_tools_are_rendered_and_cannot_spell_control_tokens() -> None:
 def test_tools_for_a_template_that_takes_none_are_refused() -> None:
     with pytest.raises(TemplateError, match="takes none"):
         chat(CHATML).render([text_message("user", "x")], tools=[{"name": "f"}])
+
+
+@pytest.mark.parametrize(
+    ("tools", "said"),
+    [
+        ("x", "tools is 'x'; expected a list of JSON schemas"),
+        (5, "tools is 5; expected a list"),
+        ({"name": "f"}, "tools is {'name': 'f'}; expected a list"),
+        ([5], "tool 1 is 5; expected JSON schemas"),
+        ([{"name": "f"}, lambda x: x], "tool 2, <function .*, cannot be described as JSON: "),
+        ([{"name": {1, 2}}], "tool 1, .*, cannot be described as JSON: "),
+        ([{"name": "\ud800"}], "tool 1, .*, cannot be described as JSON: "),
+    ],
+)
+def test_tools_that_are_none_are_refused_in_a_sentence(tools: object, said: str) -> None:
+    with pytest.raises(TemplateError, match=said) as caught:
+        chat(QWEN_3).render([text_message("user", "x")], tools=tools)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make_template", "said"),
+    [
+        (lambda: ChatTemplate(TOKENIZER, chat_template=5), "chat_template is 5, expected a jinja"),
+        (lambda: ChatTemplate(TOKENIZER, 5), "chat_template_kwargs is 5, expected a mapping"),
+    ],
+)
+def test_a_template_that_is_not_text_is_refused_as_it_is_taken(
+    make_template: Callable[[], ChatTemplate], said: str
+) -> None:
+    with pytest.raises(TemplateError, match=said):
+        make_template()
 
 
 def test_an_ordinary_prompt_costs_two_renderings_and_a_second_like_it_one(

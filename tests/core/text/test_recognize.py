@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from threading import Thread
 
@@ -208,11 +209,12 @@ def test_ten_thousand_documents_are_registered_and_searched_fast(make: object) -
     assert time.process_time() - start < 3
     prompt = "\n\n".join(documents[9_996:10_004])[:PROMPT_CHARS]
     times = []
-    for _ in range(9):
+    for _ in range(15):
         start = time.process_time()
-        assert len(found.find(prompt)) == 4
+        segments = found.recognise(prompt)
         times.append(time.process_time() - start)
-    assert min(times) < 5e-3
+        assert sum(segment.kind is Kind.MODULE for segment in segments) == 4
+    assert statistics.median(times) < 5e-3
 
 
 def test_the_benchmark_makes_a_row_per_library() -> None:
