@@ -75,10 +75,7 @@ class ChatPromptCache(EngineSettings, BaseChatModel):
         """The ids of a text's tokens, without any that a template adds."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        ids: list[int] = self.engine.tokenizer.encode(
-            text, add_special_tokens=False, split_special_tokens=True
-        )
-        return ids
+        return self.engine.token_ids(text)
 
     def _generate(
         self,

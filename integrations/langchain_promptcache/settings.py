@@ -126,16 +126,24 @@ class EngineSettings(BaseModel):
         if stop is not None:
             asked["stop"] = stop
         asked["max_new_tokens"] = asked.pop("max_tokens", None)
-        return _with_sampling({name: value for name, value in asked.items() if value is not None})
+        return {name: value for name, value in asked.items() if value is not None}
 
     def identifying_settings(self) -> dict[str, Any]:
-        """Plain values that tell apart two objects whose answers may differ."""
+        """Plain values that tell apart two objects whose answers may differ.
+
+        The engine's fingerprint stands for its template, its `model_kwargs` (which may hold an
+        access token) and all else that it was made with.
+        """
         return {
             "model": self.model,
-            **{name: getattr(self, name) for name in OF_GENERATION if name != "reuse"},
+            "revision": self.revision,
+            "device": self.device,
+            "dtype": self.dtype,
+            "engine": self.engine.fingerprint,
+            **{name: getattr(self, name) for name in OF_GENERATION},
             "reuse": str(self.reuse or self.engine.reuse),
+            "stop_sequences": self.stop,  # in its caches' keys LangChain sets `stop` to the call's
             "generation_kwargs": self.generation_kwargs,
-            "chat_template_kwargs": self.chat_template_kwargs,
         }
 
 
@@ -157,17 +165,6 @@ def _check_engine(
                 f"{name}= has no effect on an engine that is loaded already; give it to "
                 "PromptCache.from_pretrained"
             )
-
-
-def _with_sampling(options: dict[str, Any]) -> dict[str, Any]:
-    """The options with transformers' own switch between greedy and sampled answers."""
-    temperature = options.get("temperature")
-    if temperature == 0:
-        left = {n: v for n, v in options.items() if n not in ("temperature", "top_p", "top_k")}
-        return {**left, "do_sample": False}
-    if options.keys() & {"temperature", "top_p", "top_k"}:
-        return {"do_sample": True, **options}
-    return options
 
 
 def _first_of(error: ValidationError) -> str:

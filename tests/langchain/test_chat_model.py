@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage
 from langchain_core.messages.content import create_text_block
@@ -14,12 +17,15 @@ from langchain_core.messages.tool import ToolCall
 from langchain_core.runnables import ConfigurableField
 
 from langchain_promptcache import ChatPromptCache
+from langchain_promptcache.settings import OF_GENERATION, OF_LOADING
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, PromptCacheError
 from promptcache.errors import ModelError, OptionError, PromptError
 from support.rag import DOCUMENTS, PROMPT, tiny_engine
+from support.words import TEMPLATE
 
 PROMPTS = ["Hello.", "How are you?", "What is a lighthouse?", "And a mill?"]
 TEXT = DOCUMENTS[0].page_content
+SHORT_TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +189,7 @@ def test_a_call_chooses_its_policy(llm: ChatPromptCache) -> None:
 
 def test_tokens_are_counted_with_the_models_own_tokenizer(llm: ChatPromptCache) -> None:
     assert llm.get_num_tokens("Hello </s>") == len(b"Hello </s>")
+    assert len(llm.get_token_ids(TEXT)) == llm.engine.count_tokens(TEXT)
     counter = llm.model_copy(update={"custom_get_token_ids": lambda text: [1]})
     assert counter.get_num_tokens("Hello") == 1
 
@@ -197,6 +204,106 @@ def test_settings_that_change_answers_are_told_to_caches_and_traces(llm: ChatPro
     ls_params = llm.model_copy(update={"stop": "x"})._get_ls_params()
     assert ls_params["ls_provider"] == "promptcache"
     assert ls_params["ls_stop"] == ["x"]
+
+
+LOADED_OTHERWISE = {
+    "revision": "other",
+    "device": "cpu",
+    "dtype": "bfloat16",
+    "model_kwargs": {"rms_norm_eps": 0.5},
+    "namespace": "a",
+    "chat_template": SHORT_TEMPLATE,
+    "chat_template_kwargs": {"enable_thinking": False},
+}
+GENERATED_OTHERWISE = {
+    "max_tokens": 3,
+    "temperature": 0.5,
+    "top_p": 0.5,
+    "top_k": 3,
+    "repetition_penalty": 2.0,
+    "seed": 1,
+    "stop": ["e"],
+    "reuse": NoReuse(),
+    "generation_kwargs": {"min_p": 0.5},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(engine: PromptCache, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model")
+    engine.model.save_pretrained(path)
+    engine.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def llm_cache() -> Iterator[InMemoryCache]:
+    cache = InMemoryCache()
+    set_llm_cache(cache)
+    yield cache
+    set_llm_cache(None)
+
+
+def answers_kept(cache: InMemoryCache, *models: ChatPromptCache) -> int:
+    """How many answers LangChain's cache holds once each model was asked the same."""
+    for llm in models:
+        llm.invoke("Hello")
+    return len(cache._cache)
+
+
+def test_every_setting_is_tried_on_langchains_cache() -> None:
+    assert LOADED_OTHERWISE.keys() == set(OF_LOADING) - {"store"}
+    assert GENERATED_OTHERWISE.keys() == {*OF_GENERATION, "generation_kwargs"}
+
+
+@pytest.mark.parametrize("name", LOADED_OTHERWISE)
+def test_langchains_cache_tells_engines_apart_by_every_setting_they_are_loaded_with(
+    name: str, folder: Path, llm_cache: InMemoryCache
+) -> None:
+    one, same = (ChatPromptCache(model=folder, max_tokens=2) for _ in range(2))
+    other = ChatPromptCache(model=folder, max_tokens=2, **{name: LOADED_OTHERWISE[name]})
+    assert answers_kept(llm_cache, one, same, other) == 2
+
+
+@pytest.mark.parametrize("name", GENERATED_OTHERWISE)
+def test_langchains_cache_tells_models_apart_by_every_setting_of_their_answers(
+    name: str, engine: PromptCache, llm_cache: InMemoryCache
+) -> None:
+    one = ChatPromptCache(engine=engine, max_tokens=2)
+    other = one.model_copy(update={name: GENERATED_OTHERWISE[name]})
+    assert answers_kept(llm_cache, one, one.model_copy(), other) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"template": SHORT_TEMPLATE},
+        {"chat_template": SHORT_TEMPLATE},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"namespace": "a"},
+        {"reuse": Exact()},
+        {"bare": True},
+    ],
+)
+def test_langchains_cache_tells_engines_of_one_name_apart(
+    options: dict[str, Any], engine: PromptCache, llm_cache: InMemoryCache
+) -> None:
+    one = ChatPromptCache(engine=engine, max_tokens=2)
+    other = ChatPromptCache(engine=tiny_engine(**options), max_tokens=2)
+    same = ChatPromptCache(engine=tiny_engine(), max_tokens=2)
+    assert answers_kept(llm_cache, one, other, same) == 2
+
+
+def test_what_models_are_loaded_with_is_not_shown_where_it_may_be_secret(folder: Path) -> None:
+    llm = ChatPromptCache(model=folder, model_kwargs={"token": "secret"})
+    assert "secret" not in str(llm.asdict())
+
+
+def test_tools_of_a_call_reach_the_chat_template() -> None:
+    template = "{% for t in tools or [] %}{{ t.name }};{% endfor %}" + TEMPLATE
+    llm = ChatPromptCache(engine=tiny_engine(template), max_tokens=1)
+    spans = llm.invoke("Hello", tools=[{"name": "look"}]).response_metadata["provenance"]
+    assert "".join(span["text"] for span in spans).startswith("look;")
 
 
 @pytest.mark.parametrize(
@@ -288,7 +395,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
         ChatPromptCache(model=tmp_path)
 
 
-@pytest.mark.parametrize("documents", ["a text", DOCUMENTS[0], 3, [3], [b"bytes"]])
+@pytest.mark.parametrize("documents", ["a text", DOCUMENTS[0], {"a": "text"}, 3, [3], [b"bytes"]])
 def test_what_is_not_a_list_of_documents_is_refused(llm: ChatPromptCache, documents: Any) -> None:
     with pytest.raises(PromptError, match=r"expected a (loader|Document)"):
         llm.cache_documents(documents, progress=False)

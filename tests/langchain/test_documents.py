@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from langchain_classic.chains.combine_documents import create_stuff_documents_chain
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
+from langchain_core.prompts import ChatPromptTemplate
 
+from core.text.short_templates import GEMMA_3, LLAMA_2, LLAMA_3, MISTRAL, QWEN_3
 from langchain_promptcache import ChatPromptCache
 from promptcache.errors import TemplateError
-from support.rag import DOCUMENTS, PROMPT, Ear, tiny_engine
+from support.rag import DOCUMENTS, PROMPT, Ear, reused, tiny_engine
+from support.words import TEMPLATE
 
 
 class Loader(BaseLoader):
@@ -45,6 +49,27 @@ def test_a_document_is_known_by_its_text_without_the_white_space_around_it(
     padded = [Document(f"\n{d.page_content}\n\n") for d in DOCUMENTS]
     llm.cache_documents(DOCUMENTS, progress=False)
     assert llm.cache_documents([*padded, Document(" \n")], progress=False).known == len(DOCUMENTS)
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, LLAMA_3, LLAMA_2, GEMMA_3, QWEN_3, MISTRAL])
+@pytest.mark.parametrize("before", ["{input}\n\n{context}", "{context}\n\n{input}"])
+def test_documents_with_white_space_around_them_are_reused_expected_and_forgotten_as_they_are(
+    before: str, template: str
+) -> None:
+    engine = tiny_engine(template)
+    llm = ChatPromptCache(engine=engine, max_tokens=1)
+    prompt = ChatPromptTemplate.from_template("Use this.\n\n" + before)
+    padded = [Document(f" {document.page_content}\n") for document in DOCUMENTS]
+    texts = [document.page_content for document in padded]
+    llm.cache_documents(padded, prompt=prompt, progress=False)
+    chain = create_stuff_documents_chain(llm.bind(expected=texts), prompt)
+    for documents in (padded, padded[::-1]):
+        ear = Ear()
+        chain.invoke({"context": documents, "input": "Why?"}, config={"callbacks": [ear]})
+        assert reused(ear.message, padded, engine) == 1
+        assert ear.message.response_metadata["notes"] == []
+    assert engine.forget_documents(texts) == len(texts)
+    assert engine.forget_documents(texts) == 0
 
 
 def test_the_bar_shows_how_many_documents_are_done(

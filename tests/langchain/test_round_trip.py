@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from langchain_core.documents import Document
 
 from langchain_promptcache import ChatPromptCache, schema_from_prompt
-from langchain_promptcache.documents import text_of
 from langchain_promptcache.messages import to_engine
 from promptcache import PromptCache, Reply
 from promptcache.pml import Import, Prompt, Text, Turn, write
@@ -28,10 +27,10 @@ def prompt_text(reply: Reply) -> str:
 
 def test_a_collection_gives_the_prompt_of_the_chain() -> None:
     engine = tiny_engine()
-    ChatPromptCache(engine=engine).cache_documents(DOCUMENTS, prompt=PROMPT, progress=False)
+    llm = ChatPromptCache(engine=engine)
+    keys = llm.cache_documents(DOCUMENTS, prompt=PROMPT, progress=False).keys
     schema = schema_from_prompt(PROMPT)
-    keys = {text: key for key, text in engine._shelf.texts.items()}
-    docs = "".join(f'<doc key="{keys[text_of(document)]}"/>' for document in ORDER)
+    docs = "".join(f'<doc key="{keys[DOCUMENTS.index(document)]}"/>' for document in ORDER)
     markup = f'<prompt schema="{schema.name}"><context>{docs}</context>{QUESTION}</prompt>'
     reply, expected = engine.generate(markup, max_new_tokens=8), through_chain(engine, ORDER)
     assert prompt_text(reply) == prompt_text(expected)
@@ -44,7 +43,7 @@ def test_documents_as_modules_give_the_prompt_of_the_chain() -> None:
     schema = engine.add_schema(schema_from_prompt(PROMPT, DOCUMENTS, name="qa"))
     said = Turn("system", (Import("document"), Text("\n\n"), Import("lighthouse")))
     markup = write(Prompt(schema.name, (said, Text(QUESTION))))
-    engine.cache_documents([text_of(document) for document in DOCUMENTS], progress=False)
+    ChatPromptCache(engine=engine).cache_documents(DOCUMENTS, progress=False)
     reply, expected = engine.generate(markup, max_new_tokens=8), through_chain(engine, ORDER)
     assert prompt_text(reply) == prompt_text(expected)
     assert reply.usage.encoded == expected.usage.encoded == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import Document
 from langchain_core.messages import SystemMessage
 from langchain_core.prompts import (
@@ -21,7 +23,7 @@ from langchain_core.prompts import (
 from langchain_core.prompts.image import ImagePromptTemplate
 
 from langchain_promptcache import schema_from_prompt
-from promptcache.errors import TemplateError
+from promptcache.errors import PromptError, TemplateError
 from promptcache.pml import Collection, Module, Role, Schema, Text, parse_schema, write
 from support.rag import DOCUMENTS, PROMPT
 
@@ -53,6 +55,25 @@ def test_documents_that_are_given_become_modules_called_after_what_they_are() ->
         "lighthouse", "Mira", "document", "lighthouse-2",
     ]  # fmt: skip
     assert modules[1].children == (Text(DOCUMENTS[1].page_content),)
+
+
+def test_documents_of_a_schema_may_be_texts_and_come_from_a_loader_or_a_generator() -> None:
+    class Loader(BaseLoader):
+        def lazy_load(self) -> Iterator[Document]:
+            return iter(DOCUMENTS)
+
+    texts = [document.page_content for document in DOCUMENTS]
+    for source in (texts, Loader(), iter(DOCUMENTS), [DOCUMENTS[0], *texts[1:], " \n"]):
+        (system,) = children(PROMPT, documents=source)
+        modules = [node for node in system.children if isinstance(node, Module)]
+        assert [module.children for module in modules] == [(Text(text),) for text in texts]
+    assert [module.name for module in modules] == ["lighthouse", "document", "document-2"]
+
+
+@pytest.mark.parametrize("documents", ["a text", DOCUMENTS[0], {"a": "text"}, 3, [3], [b"bytes"]])
+def test_what_is_not_a_list_of_documents_is_refused(documents: Any) -> None:
+    with pytest.raises(PromptError, match=r"expected a (loader|Document)"):
+        schema_from_prompt(PROMPT, documents)
 
 
 @pytest.mark.parametrize(

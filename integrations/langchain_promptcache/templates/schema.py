@@ -18,7 +18,7 @@ from langchain_core.documents import Document
 from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate
 from langchain_core.prompts.string import StringPromptTemplate
 
-from langchain_promptcache.documents import text_of
+from langchain_promptcache.documents import DocumentSource, documents_of, text_of
 from langchain_promptcache.templates.chat import turns_of
 from langchain_promptcache.templates.parts import Fixed, Opaque, Turn, Variable
 from langchain_promptcache.templates.strings import parts_of
@@ -35,7 +35,7 @@ NAMED_BY = ("title", "source", "id")
 
 def schema_from_prompt(
     prompt: BasePromptTemplate[Any],
-    documents: Iterable[Document] | None = None,
+    documents: DocumentSource | None = None,
     *,
     document_variable: str = DOCUMENT_VARIABLE,
     name: str | None = None,
@@ -46,7 +46,7 @@ def schema_from_prompt(
     time; with `documents` given, it has each of them as a module instead. `name` is the schema's.
 
     Raises TemplateError where the template has no such variable, or where it cannot be known what
-    its prompts have in front of the documents.
+    its prompts have in front of the documents, and PromptError for what is not a document.
     """
     turns = list(_turns(prompt))
     nodes: list[Node] = (
@@ -145,19 +145,23 @@ def _named(part: Variable | Opaque) -> str:
     return f"the variable {part.name!r}" if isinstance(part, Variable) else part.what
 
 
-def _modules(documents: Iterable[Document]) -> Iterator[Module]:
+def _modules(documents: DocumentSource) -> Iterator[Module]:
     taken: set[str] = set()
-    for document in documents:
+    for document in documents_of(documents):
+        if not (text := text_of(document)).strip():
+            continue
         title = name = _element(_title(document))
         for number in count(2):
             if name not in taken:
                 break
             name = f"{title}-{number}"
         taken.add(name)
-        yield Module(name, (Text(text_of(document)),))
+        yield Module(name, (Text(text),))
 
 
-def _title(document: Document) -> str:
+def _title(document: Document | str) -> str:
+    if isinstance(document, str):
+        return "document"
     said = next((document.metadata[n] for n in NAMED_BY if document.metadata.get(n)), None)
     return PurePath(str(said or document.id or "document")).stem
 
