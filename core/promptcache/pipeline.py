@@ -197,15 +197,13 @@ class Pipeline:
     ) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
         """The pieces that modules serve, and what there is to say about the others."""
         movement = self._traits.movement
+        notes = tuple(p.note for p in layout.pieces if p.kind is Kind.ARGUMENT and p.note)
         if not self._traits.layers:
-            return (), (f"nothing is reused: {movement.unmovable}",)
+            return (), (*notes, f"nothing is reused: {movement.unmovable}")
         if movement.limit is not None and len(layout.ids) > movement.limit:
-            return (), (
-                f"nothing is reused: beyond {movement.limit} tokens the model's "
-                f"{movement.limited_by} changes every earlier key",
-            )
-        notes = (p.note for p in layout.pieces if p.kind is Kind.ARGUMENT and p.note)
-        return policy.reused(layout), tuple(notes)
+            why = f"the model's {movement.limited_by} changes every earlier key"
+            return (), (*notes, f"nothing is reused: beyond {movement.limit} tokens {why}")
+        return policy.reused(layout), notes
 
 
 def _merged(segments: Sequence[Segment]) -> list[Segment]:
