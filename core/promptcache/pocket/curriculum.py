@@ -33,10 +33,10 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         (
-            Shape((2, 5), (1, 3), (4, 12), tells=0.3, alike=1.0, shared=True),
-            Shape((2, 8), (3, 6), (3, 18), two_documents=0.06, tells=0.3, alike=0.3),
+            Shape((2, 5), (1, 3), (4, 12), alike=1.0, shared=True),
+            Shape((2, 8), (3, 6), (3, 18), two_documents=0.06, alike=0.3),
         ),
-        (0.4, 0.6),
+        (0.3, 0.7),
         1024,
     ),
 )

@@ -37,6 +37,14 @@ def pocket_config(
 
 
 def new_model(config: LlamaConfig, seed: int) -> LlamaForCausalLM:
-    """Return a model with fresh weights in float32."""
+    """Return a model with fresh weights in float32.
+
+    The embedding begins large, the last norm small in its stead: what layers add would otherwise
+    drown which word a token is, and names could not be told apart.
+    """
     torch.manual_seed(seed)
-    return LlamaForCausalLM(config).float()
+    model = LlamaForCausalLM(config).float()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(50.0)
+        model.model.norm.weight.fill_(0.1)
+    return model

@@ -15,15 +15,15 @@ class Plan:
     """All that decides a run; the rate is constant, then falls linearly over the last tokens."""
 
     tokens: int = 45_000_000
-    decay_share: float = 0.45
-    rate: float = 2e-3
+    decay_share: float = 0.3
+    rate: float = 8e-4
     embedding_rate: float = 2e-3
     norm_rate: float = 5e-4
     floor: float = 0.02
     warm_up: int = 150
     weight_decay: float = 0.2
     batch_tokens: int = 6144
-    stages: tuple[int, ...] = (5_000_000, 10_000_000, 20_000_000)  # at the latest; else when ...
+    stages: tuple[int, ...] = (5_000_000, 12_000_000, 20_000_000)  # at the latest; else when ...
     skill: float = 0.85  # ... this share of the answers is right, word for word
     seed: int = 7
     hidden: int = 256
