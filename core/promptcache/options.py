@@ -120,7 +120,7 @@ def _generation(given: Mapping[str, Any]) -> dict[str, Any]:
     asked = dict(given)
     cold = isinstance(asked.get("temperature"), int | float) and asked["temperature"] == 0
     if cold and not asked.get("do_sample"):
-        del asked["temperature"]
+        asked = {name: value for name, value in asked.items() if name not in SAMPLING}
         asked["do_sample"] = False
     elif any(asked.get(name) is not None for name in SAMPLING):
         asked.setdefault("do_sample", True)

@@ -198,10 +198,12 @@ class Shelf:
     def _register(
         self, chunk: Sequence[str], done: CachedDocuments
     ) -> tuple[list[str], CachedDocuments]:
-        """Register what is new; the keys of all that have text."""
+        """Register what is new, without white space at its edges, which chains and templates
+        change as they like; the keys of all that have text.
+        """
         for text in chunk:
             check_text(text, "a document")
-        texts = {key_of(text): text for text in chunk if text.strip()}
+        texts = {key_of(text): text.strip() for text in chunk if text.strip()}
         blank = sum(not text.strip() for text in chunk)
         new = {key: text for key, text in texts.items() if key not in self.texts}
         self.texts.update(new)

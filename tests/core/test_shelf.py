@@ -239,3 +239,13 @@ def test_half_an_exchange_is_encoded_when_it_is_first_used() -> None:
     prompt = '<prompt schema="s"><q/><a/>And now?</prompt>'
     cache.generate(prompt, max_new_tokens=1)
     assert cache.generate(prompt, max_new_tokens=1).usage.encoded == 0
+
+
+@pytest.mark.parametrize("edge", ["", "\n", "  \n"])
+def test_a_padded_document_is_reused_however_its_edges_arrive(edge: str) -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema(RAG.format("Answer from the documents:"))
+    cache.cache_documents([f"\n{DOCUMENTS[0]}  \n"], schema="rag", progress=False)
+    text = f"Answer from the documents:{DOCUMENTS[0]}{edge}"
+    ask = [{"role": "system", "content": text}, {"role": "user", "content": "So?"}]
+    assert cache.generate_messages(ask, max_new_tokens=1).usage.encoded == 0
