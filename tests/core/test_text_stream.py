@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promptcache.text.stream import TextStream
@@ -27,11 +27,14 @@ def test_without_stop_strings_every_character_comes(text: str) -> None:
 
 
 @given(TEXTS, st.lists(st.text(st.sampled_from("ab €"), min_size=1, max_size=4), max_size=3))
-def test_text_ends_before_the_first_stop_string(text: str, stop: list[str]) -> None:
-    ends = [text.find(s) for s in stop if s in text]
+@example(" aa", ["a", " aa"])
+def test_text_ends_before_the_stop_string_that_is_complete_first(
+    text: str, stop: list[str]
+) -> None:
+    found = [(text.find(s) + len(s), text.find(s)) for s in stop if s in text]
     stream = streamed(text, stop)
-    assert stream.text == (text[: min(ends)] if ends else text)
-    assert stream.met_stop is bool(ends)
+    assert stream.text == (text[: min(found)[1]] if found else text)
+    assert stream.met_stop is bool(found)
 
 
 @given(TEXTS)
