@@ -24,7 +24,10 @@ LAYERS = [
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
 """The one way up: the name "pocket" is resolved where models are loaded."""
-FRAMEWORKS = {"langchain", "langchain_classic", "langchain_core", "langgraph", "llama_index"}
+FRAMEWORKS = {"langchain", "langchain_classic", "langchain_core", "langchain_text_splitters"} | {
+    "langgraph",
+    "llama_index",
+}
 PACKAGES = ["promptcache", "langchain_promptcache"]
 
 
