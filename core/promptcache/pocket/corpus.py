@@ -86,6 +86,7 @@ class Shape:
     alike: float = 0.0  # share of samples whose documents are all of one kind
     shared: bool = False  # documents of one kind tell of the same attributes
     pronouns: float = 0.6  # at most this share of names gives way to a pronoun
+    asked_first: float = 0.1  # share of prompts that put the question before the documents
 
 
 def _choose(rng: np.random.Generator, items: Sequence[T]) -> T:

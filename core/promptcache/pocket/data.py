@@ -18,6 +18,9 @@ from promptcache.pocket.corpus import Sample, Shape, make_sample
 from promptcache.pocket.prompts import WORDINGS, Wording
 from promptcache.pocket.split import Side
 from promptcache.pocket.tokenizer import BEGIN, END, ROLES
+from promptcache.pocket.varied import varied_wording
+
+VARIED = 0.5  # share of training prompts whose wording is put together at random
 
 Ids = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float32]
@@ -97,22 +100,35 @@ class Row:
     answer: list[int]
 
 
-def choose_wording(rng: np.random.Generator, held_out: bool) -> Wording:
-    """Draw a wording for training, or one of those kept for testing."""
-    options = [w for w in WORDINGS if w.held_out == held_out]
+def choose_wording(
+    rng: np.random.Generator, held_out: bool, asked_first: bool | None = None
+) -> Wording:
+    """Draw a listed wording for training, or one of those kept for testing."""
+    options = [
+        wording
+        for wording in WORDINGS
+        if wording.held_out == held_out and asked_first in (None, wording.asked_first)
+    ]
     ends = np.cumsum([w.weight for w in options])
     return options[int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))]
 
 
+def _training_wording(rng: np.random.Generator, shape: Shape) -> Wording:
+    asked_first = bool(rng.random() < shape.asked_first)
+    if rng.random() < VARIED:
+        return varied_wording(rng, asked_first)
+    return choose_wording(rng, held_out=False, asked_first=asked_first)
+
+
 def make_row(
-    encoder: Encoder, rng: np.random.Generator, sample: Sample, stage: Stage
+    encoder: Encoder, rng: np.random.Generator, sample: Sample, stage: Stage, wording: Wording
 ) -> Row | None:
     """Encode a sample; turns that do not fit `stage.max_length` are left out."""
     whole = rng.random() < 0.3
     ids, weights, answer = [encoder.control(BEGIN)], [0.0], [0]
     turns = 0
     waiting: list[int] = []
-    for message in messages(sample, choose_wording(rng, held_out=False)):
+    for message in messages(sample, wording):
         part = encoder.message(message, whole)
         if message.role != "assistant":
             waiting += part
@@ -149,7 +165,9 @@ def _row(encoder: Encoder, rng: np.random.Generator, stage: Stage, side: Side) -
             return _echo(encoder, rng, stage)
         ends = np.cumsum(stage.shares)
         place = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
-        row = make_row(encoder, rng, make_sample(rng, stage.shapes[place], side), stage)
+        shape = stage.shapes[place]
+        sample = make_sample(rng, shape, side)
+        row = make_row(encoder, rng, sample, stage, _training_wording(rng, shape))
         if row:
             return row
 

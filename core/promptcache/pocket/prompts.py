@@ -25,6 +25,11 @@ class Wording:
     held_out: bool = False
     weight: float = 1.0
 
+    @property
+    def asked_first(self) -> bool:
+        """Whether the question stands before the documents, which is harder to answer."""
+        return "{context}" in self.user.partition("{question}")[2]
+
 
 _STUFF = (
     "You are an assistant for question-answering tasks. Use the following pieces of retrieved "

@@ -1,0 +1,86 @@
+"""Wordings put together at random, so that training shows more of them than a list can hold.
+
+A chain's author words the instructions, marks the documents off and leads to the question as they
+like. Here every part is drawn by itself; none of the parts occurs in a wording that is held out
+for testing, which `tests/core/pocket` checks. This file knows nothing about documents or tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from promptcache.pocket.prompts import Wording
+
+INSTRUCTIONS = (
+    "", "Answer the question.", "Answer from the context.", "Use only the context.",
+    "Use the information given.", "You are a careful assistant.", "You are a question-answering bot.",
+    "Answer with as few words as possible.", "Keep it short.", "Do not make anything up.",
+    "If the answer is not there, say so.", "If you cannot find the answer, say that you cannot.",
+    "You will be given some texts and a question about them.", "Here is what we know.",
+    "You are an expert who reads closely.", "Look the answer up in the text.",
+    "Please help the user.", "Respond to the query with the data provided.",
+    "Be truthful and concise.", "Stick to the facts in the sources.",
+    "The following may help.", "Consider the articles and then the question.",
+    "Do not use outside knowledge.", "Take the information from the pages given.",
+)  # fmt: skip
+HEADINGS = (
+    "", "", "Context:", "Documents:", "Sources:", "Context", "Information:", "Text:", "Articles:",
+    "Retrieved documents:", "Here is the context:", "## Context", "Notes:", "Facts:",
+    "[CONTEXT]", "The documents:", "Search results:", "Data:", "Pages:",
+)  # fmt: skip
+FENCES = (
+    ("", ""), ("", ""), ("", ""), ("<context>\n", "\n</context>"), ("```\n", "\n```"),
+    ("-----\n", "\n-----"), ("<documents>\n", "\n</documents>"), ("\"\"\"\n", "\n\"\"\""),
+    ("~~~~\n", "\n~~~~"), ("[START]\n", "\n[END]"), ("----------\n", "\n----------"),
+)  # fmt: skip
+JOINERS = ("\n\n", "\n\n", "\n\n", "\n", "\n---\n", "\n\n---\n\n", "\n-----\n", "\n\n\n", " ")
+HEADERS = (
+    "", "", "", "", "Document {n}: ", "[{n}] ", "Source {n}:\n", "{title}\n", "{title}: ",
+    "## {title}\n\n", "- ", "{n}. ", "title: {title}\n\n", "Source: {title}\nContent: ",
+    "page: {n}\n", "doc {n} | {title}\n", "({n}) ",
+)  # fmt: skip
+LEADS = (
+    "", "", "Question: ", "Query: ", "Q: ", "User question: ", "The question is: ", "Question:\n",
+    "Now answer: ", "Tell me: ", "## Question\n", "[QUESTION] ", "Here is my question: ",
+    "Answer this: ", "user: ", "Can you tell me this? ",
+)  # fmt: skip
+TAILS = (
+    "", "", "", "Answer:", "Answer: ", "A:", "Your answer:", "Response:", "The answer is:",
+    "Answer in a few words.", "Thank you.", "## Answer", "Final answer:", "assistant:",
+)  # fmt: skip
+
+
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.random() * len(options))]
+
+
+def _instruction(rng: np.random.Generator) -> str:
+    parts = dict.fromkeys(_pick(rng, INSTRUCTIONS) for _ in range(int(rng.random() * 4)))
+    return " ".join(part for part in parts if part)
+
+
+def varied_wording(rng: np.random.Generator, asked_first: bool) -> Wording:
+    """Put a wording together; `asked_first`: with the question before the documents."""
+    before, after = FENCES[int(rng.random() * len(FENCES))]
+    heading = _pick(rng, HEADINGS)
+    break_ = "\n" if rng.random() < 0.5 else "\n\n"
+    context = (heading + break_ if heading else "") + before + "{context}" + after
+    question, tail = _pick(rng, LEADS) + "{question}", _pick(rng, TAILS)
+    instruction = _instruction(rng)
+    gap = "\n" if rng.random() < 0.3 else "\n\n"
+    joiner, header = _pick(rng, JOINERS), _pick(rng, HEADERS)
+    if asked_first:
+        later = _instruction(rng) if rng.random() < 0.2 else ""
+        system, parts = instruction, [question, context, later, tail]
+        if rng.random() < 0.6:
+            system, parts = "", [instruction, *parts]
+    elif rng.random() < 0.5:
+        system, parts = gap.join(p for p in (instruction, context) if p), [question, tail]
+    else:
+        system, parts = "", [instruction, context, question, tail]
+        if rng.random() < 0.4:
+            system, parts = instruction, [context, question, tail]
+    user = gap.join(part for part in parts if part)
+    return Wording("varied", system, user, joiner, header)
