@@ -70,6 +70,7 @@ class PromptCache:
         chat_template_kwargs: Mapping[str, Any] | None = None,
         learn_contexts: bool = True,
         bare: bool = False,
+        conversations: bool = True,
     ) -> None:
         loading.check_model(model, tokenizer)
         generation_settings(model)
@@ -90,7 +91,12 @@ class PromptCache:
             self._runner, self.traits, self.store, self._fingerprint, namespace
         )
         self._pipeline = Pipeline(
-            self._runner, self.traits, self._segments, self._library, self.window
+            self._runner,
+            self.traits,
+            self._segments,
+            self._library,
+            self.window,
+            conversations=conversations,
         )
         self._pipeline.check_policy(self.reuse)
         self._bare = bare
@@ -142,17 +148,21 @@ class PromptCache:
         documents: Iterable[str] | Mapping[str, str],
         *,
         schema: str | None = None,
+        preamble: str | None = None,
         progress: bool = True,
         pin: bool = False,
     ) -> CachedDocuments:
         """Register texts, so that prompts that contain them reuse their attention states.
 
         With `schema`, the name of one with a collection, they are encoded now, after its
-        preamble, with a progress bar; without, when a prompt first shows their context. `pin`
+        preamble, with a progress bar; with `preamble`, after that text, for plain prompts that
+        begin with it; with neither, when a prompt first shows their context. `pin`
         keeps them from being evicted. PML prompts name a document by its key, which the result
         lists, or by its own name, when the documents are a mapping from names to texts.
         """
-        return self._shelf.add(documents, schema=schema, progress=progress, pin=pin)
+        return self._shelf.add(
+            documents, schema=schema, preamble=preamble, progress=progress, pin=pin
+        )
 
     def forget_documents(self, documents: Iterable[str]) -> int:
         """Take texts out of the register and their states out of the store; how many were known."""
@@ -198,7 +208,8 @@ class PromptCache:
         clock = Clock()
         tools = options.pop("tools", None)
         segments = self._prompts.from_messages(messages, self._shelf.recognise, tools)
-        return self._start(segments, clock, options, strip=True)
+        continues = any(message.get("role") == "assistant" for message in messages)
+        return self._start(segments, clock, options, strip=True, continues=continues)
 
     @property
     def fingerprint(self) -> str:
@@ -222,7 +233,13 @@ class PromptCache:
         self._fingerprint.refresh()
 
     def _start(
-        self, segments: Sequence[Segment], clock: Clock, options: dict[str, Any], *, strip: bool
+        self,
+        segments: Sequence[Segment],
+        clock: Clock,
+        options: dict[str, Any],
+        *,
+        strip: bool,
+        continues: bool = False,
     ) -> Stream:
         new_tokens = config_new_tokens(self.model) or DEFAULT_NEW_TOKENS
         asked = RequestOptions.parse(options, self.reuse, new_tokens)
@@ -235,6 +252,7 @@ class PromptCache:
             clock,
             room=asked.max_new_tokens,
             bare=self._bare,
+            continues=continues,
             notes=notes,
         )
         return Stream(

@@ -10,12 +10,13 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from promptcache.errors import OptionError, PromptError, TemplateError, valid
-from promptcache.layout import Layout, ModuleRun
+from promptcache.errors import OptionError, PromptError, TemplateError
+from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.pipeline import Pipeline, surviving_out_of_memory
-from promptcache.pml import Document, Import, Prompt, Schema, Text
-from promptcache.prompts import Prompts, check_text, collection_of, imports_of, key_of
+from promptcache.placing import Place, Placing
+from promptcache.pml import Schema
+from promptcache.prompts import Prompts, check_text, imports_of, key_of
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment, joined
 from promptcache.text.recognize import Recognizer
@@ -25,8 +26,6 @@ log = logging.getLogger("promptcache")
 
 CHUNK = 32
 """Modules that are encoded before the next ones are looked at."""
-QUESTION = Text("?")
-"""Stands for what a prompt asks, where only its modules matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,11 @@ class Shelf:
         self._pipeline = pipeline
         self._library = library
         self._policy = policy
-        self._bare = bare
         self._recognizer = Recognizer()
         self.texts: dict[str, str] = {}
         """Every registered document by its key, and by its own names."""
         self._names: dict[str, set[str]] = {}
+        self._placing = Placing(prompts, pipeline, self.texts, bare=bare)
 
     def recognise(self, text: str) -> Sequence[Segment]:
         """The text cut into registered documents and what stands between them."""
@@ -105,7 +104,7 @@ class Shelf:
         runs: dict[ModuleRun, None] = {}
         for wanted in imports_of(schema):
             try:
-                layout = self._layout(schema, wanted, joined(beginning))
+                layout = self._placing.of_import(schema, wanted, joined(beginning))
             except TemplateError:
                 continue
             runs.update(dict.fromkeys(piece.run for piece in layout.pieces if piece.run))
@@ -118,10 +117,11 @@ class Shelf:
         documents: Iterable[str] | Mapping[str, str],
         *,
         schema: str | None,
+        preamble: str | None,
         progress: bool,
         pin: bool,
     ) -> CachedDocuments:
-        """Register texts, by names if they have them; for a schema, encode them after its preamble.
+        """Register texts, by names if they have them; encode them after a preamble if one is known.
 
         Raises OptionError for a schema that is unknown or has no collection, and PromptError for
         a document that is not text.
@@ -130,11 +130,12 @@ class Shelf:
             raise PromptError(
                 f"the documents are a {type(documents).__name__}; expected several texts"
             )
-        if schema is None and pin:
+        place = self._placing.of_documents(schema, preamble)
+        if place is None and pin:
             raise OptionError(
-                "pin=True needs schema=...: without one it is not known yet what to encode"
+                "pin=True needs schema=... or preamble=...: without one it is not known yet what "
+                "to encode"
             )
-        target = None if schema is None else self._collection(schema)
         names = documents if isinstance(documents, Mapping) else {}
         texts = names.values() if names else documents
         done, encoded = CachedDocuments(), dict[ModuleRun, None]()
@@ -142,12 +143,12 @@ class Shelf:
         with tqdm(total=size, unit="doc", desc="caching", disable=not progress) as bar:
             for chunk in _chunks(texts, CHUNK):
                 keys, done = self._register(chunk, done)
-                if target is not None:
-                    fresh, done = self._encode_documents(keys, target, done, pin=pin)
+                if place is not None:
+                    fresh, done = self._encode_documents(keys, place, done, pin=pin)
                     encoded.update(dict.fromkeys(fresh))
                 bar.update(len(chunk))
         self._name(names)
-        not_kept = len(encoded) - self._library.holds(encoded)
+        not_kept = len(encoded) - self._library.holds(encoded) if encoded else 0
         if not_kept:
             log.warning(
                 "the store's %d bytes do not hold all documents: %d of the %d encoded now are not "
@@ -185,16 +186,6 @@ class Shelf:
                 self.texts[name] = self.texts[key]
                 self._names.setdefault(key, set()).add(name)
 
-    def _collection(self, name: str) -> tuple[Schema, str]:
-        schemas = self._prompts.schemas
-        if name not in schemas:
-            hint = valid(str(name), schemas, what="schemas")
-            raise OptionError(f"there is no schema {name!r}{hint}")
-        collection = collection_of(schemas[name])
-        if collection is None:
-            raise OptionError(f"the schema {name!r} has no collection for documents to join")
-        return schemas[name], collection.name
-
     def _register(
         self, chunk: Sequence[str], done: CachedDocuments
     ) -> tuple[list[str], CachedDocuments]:
@@ -218,14 +209,9 @@ class Shelf:
         )
 
     def _encode_documents(
-        self, keys: Sequence[str], target: tuple[Schema, str], done: CachedDocuments, *, pin: bool
+        self, keys: Sequence[str], place: Place, done: CachedDocuments, *, pin: bool
     ) -> tuple[Iterable[ModuleRun], CachedDocuments]:
-        schema, collection = target
-        wanted = Import(collection, children=tuple(map(Document, keys)))
-        beginning = self._prompts.beginning_of(schema)
-        self._prompts.declare(beginning, keys)
-        layout = self._layout(schema, wanted, joined(beginning))
-        named = {f"{schema.name}.{collection}.{key}" for key in keys}
+        layout, named = place(keys)
         runs = list(dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named))
         fitting = [run for run in runs if self._fits(run)]
         fresh = self._encode(fitting, pin=pin)
@@ -256,11 +242,6 @@ class Shelf:
     def _fits(self, run: ModuleRun) -> bool:
         longest = self._pipeline.longest
         return longest is None or len(run.context.ids) + len(run.ids) < longest
-
-    def _layout(self, schema: Schema, wanted: Import, beginning: str) -> Layout:
-        prompt = Prompt(schema.name, (wanted, QUESTION))
-        segments = self._prompts.of_schema(schema, prompt, self.texts, beginning)
-        return self._pipeline.layout(segments, bare=self._bare)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

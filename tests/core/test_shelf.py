@@ -41,6 +41,29 @@ def test_a_schemas_preamble_is_the_context_of_recognised_prompts() -> None:
     assert cache.cache_documents(DOCUMENTS, schema="rag", progress=False).encoded == 0
 
 
+@pytest.mark.parametrize("preamble", [SYSTEM, "Hi: ", ""])
+def test_documents_cached_after_a_text_are_reused_in_plain_prompts_that_begin_with_it(
+    preamble: str,
+) -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    done = cache.cache_documents(DOCUMENTS, preamble=preamble, progress=False)
+    assert done.added == done.encoded == len(DOCUMENTS)
+    text = preamble + DOCUMENTS[4] + "\n\n" + DOCUMENTS[1] + "\n\nWell?"
+    reply = cache.generate_text(text, max_new_tokens=2)
+    documents = cache.count_tokens(DOCUMENTS[4]) + cache.count_tokens(DOCUMENTS[1])
+    assert reply.usage.encoded == 0
+    assert reply.usage.reused_tokens >= documents
+    assert cache.cache_documents(DOCUMENTS, preamble=preamble, progress=False).encoded == 0
+
+
+def test_documents_have_one_preamble() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    with pytest.raises(PromptCacheError, match="documents have one preamble"):
+        cache.cache_documents(DOCUMENTS, schema="rag", preamble=SYSTEM)
+    with pytest.raises(PromptCacheError, match="the preamble is a int, expected text"):
+        cache.cache_documents(DOCUMENTS, preamble=3)  # type: ignore[arg-type]
+
+
 def test_pinned_documents_survive_eviction() -> None:
     cache = PromptCache(model("llama"), byte_tokenizer())
     cache.add_schema('<schema name="rag"><system>S<collection name="context"/></system></schema>')
