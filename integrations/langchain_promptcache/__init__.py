@@ -15,6 +15,7 @@ if find_spec("langchain_core") is None:
     raise MissingExtraError("langchain_promptcache", "langchain")
 
 from langchain_promptcache.chat_model import ChatPromptCache
+from langchain_promptcache.llm import PromptCacheLLM
 from langchain_promptcache.templates import schema_from_prompt
 
-__all__ = ["ChatPromptCache", "schema_from_prompt"]
+__all__ = ["ChatPromptCache", "PromptCacheLLM", "schema_from_prompt"]

@@ -6,7 +6,7 @@ LangChain's side only: messages in, results out. What is reused and how is the e
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Mapping
-from typing import Any, Literal, Self
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams
@@ -16,15 +16,13 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.prompts import BasePromptTemplate
 
 from langchain_promptcache.background import in_thread
-from langchain_promptcache.documents import DocumentSource, texts_of
+from langchain_promptcache.caching import DocumentCaching, Front
 from langchain_promptcache.messages import to_engine
 from langchain_promptcache.outputs import chunk_of, last_chunk_of, result_of
-from langchain_promptcache.settings import EngineSettings
-from langchain_promptcache.templates import DOCUMENT_VARIABLE, schema_from_prompt
-from promptcache import CachedDocuments
+from langchain_promptcache.templates import schema_from_prompt
 
 
-class ChatPromptCache(EngineSettings, BaseChatModel):
+class ChatPromptCache(DocumentCaching, BaseChatModel):
     """A chat model that reuses the attention states of documents in any prompt they appear in.
 
         llm = ChatPromptCache(model="pocket", temperature=0)
@@ -39,43 +37,10 @@ class ChatPromptCache(EngineSettings, BaseChatModel):
     Raises PromptCacheError, of the kind that fits, for everything that a user can get wrong.
     """
 
-    @classmethod
-    def from_model_id(
-        cls, model_id: str, *, task: Literal["text-generation"] = "text-generation", **settings: Any
-    ) -> Self:
-        """The constructor that users of LangChain's Hugging Face classes know."""
-        del task
-        return cls(model=model_id, **settings)
-
-    def cache_documents(
-        self,
-        documents: DocumentSource,
-        prompt: BasePromptTemplate[Any] | None = None,
-        *,
-        document_variable: str = DOCUMENT_VARIABLE,
-        progress: bool = True,
-        pin: bool = False,
-    ) -> CachedDocuments:
-        """Register documents, so that prompts that contain their text reuse it.
-
-        With the chain's `prompt` they are encoded now, after what that prompt has in front of
-        its `document_variable`; without, when a first request shows what stands before them.
-        `pin` keeps them from being evicted. Raises TemplateError for a prompt in which it cannot
-        be known what stands before the documents.
-        """
-        schema = None
-        if prompt is not None:
-            translated = schema_from_prompt(prompt, document_variable=document_variable)
-            schema = self.engine.add_schema(translated).name
-        return self.engine.cache_documents(
-            texts_of(documents), schema=schema, progress=progress, pin=pin
-        )
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """The ids of a text's tokens, without any that a template adds."""
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        return self.engine.token_ids(text)
+    def front_of(self, prompt: BasePromptTemplate[Any], document_variable: str) -> Front:
+        """The template as a schema, whose preamble its prompts have in front of their documents."""
+        schema = schema_from_prompt(prompt, document_variable=document_variable)
+        return Front(schema=self.engine.add_schema(schema).name)
 
     def _generate(
         self,
@@ -128,7 +93,6 @@ class ChatPromptCache(EngineSettings, BaseChatModel):
         return self.identifying_settings()
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        set_here = [self.stop] if isinstance(self.stop, str) else self.stop
-        params = super()._get_ls_params(stop=stop if stop is not None else set_here, **kwargs)
+        params = super()._get_ls_params(stop=self.stop_strings(stop), **kwargs)
         params["ls_provider"] = "promptcache"
         return params

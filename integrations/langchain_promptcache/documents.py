@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from langchain_core.document_loaders import BaseLoader
-from langchain_core.documents import Document
+from langchain_core.documents import BaseDocumentTransformer, Document
 
-from promptcache.errors import PromptError
+from promptcache.errors import OptionError, PromptError
 
 DocumentSource = BaseLoader | Iterable[Document | str]
 """A loader, which is read lazily, or documents or texts."""
 
 
-def texts_of(source: DocumentSource) -> Iterable[str]:
+@runtime_checkable
+class SplitsText(Protocol):
+    """A splitter of texts, such as LangChain's MarkdownHeaderTextSplitter."""
+
+    def split_text(self, text: str) -> Sequence[Document | str]:
+        """The parts of a text."""
+
+
+Splitter = BaseDocumentTransformer | SplitsText
+"""What takes a document apart: any text splitter of LangChain's, or a document transformer."""
+
+
+def texts_of(source: DocumentSource, splitter: Splitter | None = None) -> Iterable[str]:
     """The texts of the documents; a sequence when the source is one, so that it has a length.
 
-    Raises PromptError, now or while iterating, for what is not a document.
+    With a splitter, the texts of their parts, each document read and split when its turn comes.
+    Raises PromptError, now or while iterating, for what is not a document, and OptionError for
+    what is not a splitter.
     """
     documents = documents_of(source)
+    if splitter is not None:
+        return _parts_of(documents, checked_splitter(splitter))
     if isinstance(documents, Sequence):
         return [text_of(document) for document in documents]
     return map(text_of, documents)
@@ -47,3 +64,22 @@ def text_of(document: Document | str) -> str:
     if not isinstance(text, str):
         raise PromptError(f"a document is a {type(text).__name__}; expected a Document or a text")
     return text.strip()
+
+
+def checked_splitter(splitter: object) -> Splitter:
+    """The splitter itself. Raises OptionError for what is none."""
+    if isinstance(splitter, type) or not isinstance(splitter, BaseDocumentTransformer | SplitsText):
+        raise OptionError(
+            f"splitter={splitter!r:.80} cannot split documents; expected a text splitter of "
+            "LangChain's, or another document transformer"
+        )
+    return splitter
+
+
+def _parts_of(documents: Iterable[Document | str], splitter: Splitter) -> Iterator[str]:
+    for document in documents:
+        if isinstance(splitter, BaseDocumentTransformer):
+            whole = document if isinstance(document, Document) else Document(text_of(document))
+            yield from map(text_of, splitter.transform_documents([whole]))
+        else:
+            yield from map(text_of, splitter.split_text(text_of(document)))

@@ -5,9 +5,9 @@ Shared by every such class. Knows nothing of messages or LangChain's results.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -79,6 +79,9 @@ class EngineSettings(BaseModel):
     streaming: bool | None = None
     """Whether `invoke` streams inside, for callbacks that listen to tokens."""
 
+    custom_get_token_ids: Callable[[str], list[int]] | None = Field(default=None, exclude=True)
+    """Counts tokens in place of the model's own tokenizer; LangChain's own field."""
+
     # Last, so that nothing is loaded when another field is wrong.
     engine: Annotated[PromptCache, SkipValidation] = Field(
         default_factory=_loaded, exclude=True, repr=False
@@ -103,6 +106,26 @@ class EngineSettings(BaseModel):
             return handler(settings)
         except ValidationError as error:
             raise OptionError(_first_of(error)) from None
+
+    @classmethod
+    def from_model_id(
+        cls, model_id: str, *, task: Literal["text-generation"] = "text-generation", **settings: Any
+    ) -> Self:
+        """The constructor that users of LangChain's Hugging Face classes know."""
+        del task
+        return cls(model=model_id, **settings)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of a text's tokens, without any that a template adds."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return self.engine.token_ids(text)
+
+    def stop_strings(self, stop: list[str] | None) -> list[str] | None:
+        """The strings that end an answer: the call's, or else those that are set here."""
+        if stop is not None:
+            return stop
+        return [self.stop] if isinstance(self.stop, str) else self.stop
 
     def request_options(
         self, stop: Sequence[str] | None, given: Mapping[str, Any]

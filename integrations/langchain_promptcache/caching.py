@@ -1,0 +1,101 @@
+"""Documents into an engine: registered, and encoded after what a prompt has in front of them.
+
+Shared by every LangChain class of ours that takes documents. What a model's prompts look like in
+front of their documents is that model's own business.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, TypedDict
+
+from langchain_core.prompts import BasePromptTemplate
+from langchain_core.runnables import RunnableBinding
+
+from langchain_promptcache.documents import DocumentSource, Splitter, texts_of
+from langchain_promptcache.settings import EngineSettings
+from langchain_promptcache.templates import DOCUMENT_VARIABLE
+from promptcache import CachedDocuments
+from promptcache.errors import OptionError
+
+
+class Front(TypedDict, total=False):
+    """What documents stand behind, as the engine takes it; empty where that is not known."""
+
+    schema: str
+    preamble: str
+
+
+class DocumentCaching(EngineSettings):
+    """A LangChain model of ours, seen as a place for documents."""
+
+    def cache_documents(
+        self,
+        documents: DocumentSource,
+        prompt: BasePromptTemplate[Any] | None = None,
+        *,
+        splitter: Splitter | None = None,
+        document_variable: str = DOCUMENT_VARIABLE,
+        progress: bool = True,
+        pin: bool = False,
+    ) -> CachedDocuments:
+        """Register documents, so that prompts that contain their text reuse it.
+
+        A loader is read lazily, and each of its documents split when its turn comes: `splitter`
+        is any text splitter of LangChain's or another document transformer, which gets one
+        document at a time. Documents with the same text are one. What is there already is not
+        encoded again, so after an interruption the same call goes on where it stopped.
+
+        With the chain's `prompt` documents are encoded now, after what that prompt has in front
+        of its `document_variable`; without, when a first request shows what stands before them.
+        `pin` keeps them from being evicted. Raises TemplateError for a prompt in which it cannot
+        be known what stands before the documents, OptionError for what is not a splitter, and
+        PromptError for what is not a document.
+        """
+        intake = Intake(self, prompt, document_variable=document_variable)
+        return intake.take(documents, splitter=splitter, progress=progress, pin=pin)
+
+    @abstractmethod
+    def front_of(self, prompt: BasePromptTemplate[Any], document_variable: str) -> Front:
+        """What the prompts of a template have in front of their documents.
+
+        Raises TemplateError where that cannot be known.
+        """
+
+
+class Intake:
+    """The way of documents into the engine of one model, behind one prompt's beginning."""
+
+    def __init__(
+        self,
+        llm: DocumentCaching,
+        prompt: BasePromptTemplate[Any] | None = None,
+        *,
+        document_variable: str = DOCUMENT_VARIABLE,
+    ) -> None:
+        self.engine = llm.engine
+        self._front = Front() if prompt is None else llm.front_of(prompt, document_variable)
+
+    def take(
+        self,
+        documents: DocumentSource,
+        *,
+        splitter: Splitter | None = None,
+        progress: bool = False,
+        pin: bool = False,
+    ) -> CachedDocuments:
+        """Register documents, and encode them if it is known what they stand behind."""
+        return self.engine.cache_documents(
+            texts_of(documents, splitter), **self._front, progress=progress, pin=pin
+        )
+
+
+def checked_llm(llm: object) -> DocumentCaching:
+    """The model itself, without what was bound to it. Raises OptionError for one of others."""
+    while isinstance(llm, RunnableBinding):
+        llm = llm.bound
+    if not isinstance(llm, DocumentCaching):
+        raise OptionError(
+            f"llm is a {type(llm).__name__}; expected a ChatPromptCache or a PromptCacheLLM"
+        )
+    return llm
