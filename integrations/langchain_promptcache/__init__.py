@@ -15,7 +15,19 @@ if find_spec("langchain_core") is None:
     raise MissingExtraError("langchain_promptcache", "langchain")
 
 from langchain_promptcache.chat_model import ChatPromptCache
+from langchain_promptcache.index import PromptModuleIndex
 from langchain_promptcache.llm import PromptCacheLLM
-from langchain_promptcache.templates import schema_from_prompt
+from langchain_promptcache.observe import observe_retrievers
+from langchain_promptcache.retriever import PromptCacheRetriever
+from langchain_promptcache.templates import schema_from_prompt, translate
+from langchain_promptcache.transformer import PromptModuleTransformer
 
-__all__ = ["ChatPromptCache", "PromptCacheLLM", "schema_from_prompt"]
+__all__ = [
+    "ChatPromptCache",
+    "PromptCacheLLM",
+    "PromptCacheRetriever",
+    "PromptModuleIndex",
+    "PromptModuleTransformer",
+    "observe_retrievers",
+    "schema_from_prompt",
+]

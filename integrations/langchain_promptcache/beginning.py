@@ -38,7 +38,8 @@ def text_before_documents(prompt: BasePromptTemplate[Any], document_variable: st
             f"the prompt does not put the variable {document_variable!r} into its text as it is, "
             "so documents could not be found there"
         )
-    shared = "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(*texts)))
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    shared = "".join(character for character, _ in pairs)
     before, documents, _ = shared.partition(DOCUMENTS)
     if documents:
         return before

@@ -10,13 +10,11 @@ from abc import abstractmethod
 from typing import Any, TypedDict
 
 from langchain_core.prompts import BasePromptTemplate
-from langchain_core.runnables import RunnableBinding
 
 from langchain_promptcache.documents import DocumentSource, Splitter, texts_of
 from langchain_promptcache.settings import EngineSettings
 from langchain_promptcache.templates import DOCUMENT_VARIABLE
 from promptcache import CachedDocuments
-from promptcache.errors import OptionError
 
 
 class Front(TypedDict, total=False):
@@ -88,14 +86,3 @@ class Intake:
         return self.engine.cache_documents(
             texts_of(documents, splitter), **self._front, progress=progress, pin=pin
         )
-
-
-def checked_llm(llm: object) -> DocumentCaching:
-    """The model itself, without what was bound to it. Raises OptionError for one of others."""
-    while isinstance(llm, RunnableBinding):
-        llm = llm.bound
-    if not isinstance(llm, DocumentCaching):
-        raise OptionError(
-            f"llm is a {type(llm).__name__}; expected a ChatPromptCache or a PromptCacheLLM"
-        )
-    return llm

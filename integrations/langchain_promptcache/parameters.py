@@ -43,11 +43,11 @@ def with_our_names(given: Mapping[str, Any]) -> dict[str, Any]:
     return named
 
 
-def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise OptionError for a name that is none of the known ones."""
+def refuse_unknown(given: Iterable[str], known: Iterable[str], aliases: Iterable[str] = ()) -> None:
+    """Raise OptionError for a name that is none of the known ones; it names these and `aliases`."""
     names = set(known)
     for name in given:
         if name not in names:
             raise OptionError(
-                f"unknown parameter {name!r}{valid(name, [*names, *ALIASES], what='parameters')}"
+                f"unknown parameter {name!r}{valid(name, [*names, *aliases], what='parameters')}"
             )

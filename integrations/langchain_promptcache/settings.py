@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from langchain_promptcache.parameters import refuse_unknown, with_our_names
+from langchain_promptcache.parameters import ALIASES, refuse_unknown, with_our_names
 from promptcache import PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
 
@@ -94,7 +94,7 @@ class EngineSettings(BaseModel):
         if not isinstance(given, Mapping):
             return handler(given)
         settings = with_our_names(given)
-        refuse_unknown(settings, cls.model_fields)
+        refuse_unknown(settings, cls.model_fields, ALIASES)
         if isinstance(settings.get("model"), PathLike):
             settings["model"] = fspath(settings["model"])
         if settings.get("engine") is None:
@@ -105,7 +105,7 @@ class EngineSettings(BaseModel):
         try:
             return handler(settings)
         except ValidationError as error:
-            raise OptionError(_first_of(error)) from None
+            raise OptionError(sentence_of(error)) from None
 
     @classmethod
     def from_model_id(
@@ -190,8 +190,11 @@ def _check_engine(
             )
 
 
-def _first_of(error: ValidationError) -> str:
+def sentence_of(error: ValidationError) -> str:
+    """The first of pydantic's objections."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{name}= is missing"
     said = first["msg"]
     return f"{name}={first['input']!r:.80} is not valid: {said[0].lower()}{said[1:]}"
