@@ -57,13 +57,19 @@ class Contexts:
             elif text:
                 self._for_documents.setdefault(text, set()).update(documents)
 
-    def mark(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
-        """The segments with their preamble marked, split where it ends inside one."""
+    def mark(self, segments: Sequence[Segment], shown: int = 0) -> tuple[Segment, ...]:
+        """The segments with their preamble marked, split where it ends inside one.
+
+        `shown` is the length of a preamble that the request itself shows to be one (a system
+        message and the tools after it), for prompts that do not begin with a declared one.
+        """
         end = next((i for i, s in enumerate(segments) if s.kind is Kind.MODULE), None)
         head = tuple(segments[:end])
         text = joined(head)
         with self._lock:
             length = _beginning(self._declared, text)
+            if not length:
+                length = min(shown, len(text))
             if not length and end is not None:
                 document = segments[end].module or ""
                 length = self._length(head, text, document)

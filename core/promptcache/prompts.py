@@ -6,6 +6,7 @@ Markup is never guessed: each of the three has a method of its own. Knows no tok
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from itertools import takewhile
 from pathlib import Path
@@ -29,12 +30,16 @@ from promptcache.pml import (
 )
 from promptcache.pml.tree import Node, unrolled, walk
 from promptcache.segments import Kind, Message, Segment, joined
+from promptcache.text.calling import Calling, Callings
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.recognize import AGAIN
+from promptcache.text.tools import FIELDS, Tool, fields_as_json, parameters_by_name, tools_as_json
 
 MessageLike = Mapping[str, Any]
-"""A chat message: `role` and `content`, a string or a list of text blocks."""
-FIELDS = ("role", "content")
+"""A chat message: `role` and `content`, a string or a list of text blocks; where tools are used,
+`tool_calls`, `tool_call_id` and `name` as transformers' chat templates take them."""
+SYSTEM_ROLES = ("system", "developer")
+MESSAGE_FIELDS = ("role", "content", *FIELDS)
 
 Recognise = Callable[[str], Sequence[Segment]]
 """Cuts a text into segments: registered documents and what stands between them."""
@@ -57,6 +62,7 @@ class Prompts:
 
     def __init__(self, template: ChatTemplate, contexts: Contexts) -> None:
         self._template = template
+        self._callings = Callings(template)
         self._contexts = contexts
         self.schemas: dict[str, Schema] = {}
         self._beginnings: dict[str, str] = {}
@@ -116,15 +122,22 @@ class Prompts:
         check_text(text, "the prompt")
         return self._contexts.mark(recognise(text))
 
+    def calling(self, tools: Sequence[Tool] | None, choice: Any = None) -> Calling | None:
+        """How the answer to a request calls its tools; see `Callings.of`."""
+        return self._callings.of(tools, choice)
+
     def from_messages(
         self,
         messages: Sequence[MessageLike],
         recognise: Recognise,
-        tools: Sequence[Any] | None = None,
+        tools: Sequence[Tool] | None = None,
+        opening: Sequence[Segment] = (),
     ) -> tuple[Segment, ...]:
         """The segments of chat messages, through the model's chat template.
 
-        Raises PromptError for a message that has no role or a content that is not text.
+        With `tools`, the system message and their descriptions, as far as they stand in front,
+        are the preamble. `opening` is what the answer is made to begin with. Raises
+        PromptError for a message that has no role or a content that is not text.
         """
         if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
             raise PromptError(
@@ -137,7 +150,13 @@ class Prompts:
         parsed = [_message(m, i, recognise, once) for i, m in enumerate(messages)]
         if not any(message.text.strip() for message in parsed):
             raise PromptError("the messages have no text: there is nothing to generate from")
-        return self._contexts.mark(self._template.render(parsed, tools=tools))
+        if not tools:
+            return self._contexts.mark(self._template.render(parsed))
+        marked = [_system_as_preamble(message) for message in parsed]
+        rendered = self._template.render(marked, tools=tools)
+        shown = joined(takewhile(lambda segment: segment.preamble, rendered))
+        whole = all(name in shown for name in parameters_by_name(tools_as_json(tools)))
+        return (*self._contexts.mark(rendered, len(shown) if whole else 0), *opening)
 
 
 class _Once:
@@ -155,23 +174,35 @@ class _Once:
         return segment
 
 
+def _system_as_preamble(message: Message) -> Message:
+    """A system message whose text up to its first module is marked as preamble."""
+    if message.role not in SYSTEM_ROLES:
+        return message
+    head = list(takewhile(lambda s: s.kind is not Kind.MODULE, message.segments))
+    marked = (replace(segment, preamble=True) for segment in head)
+    return replace(message, segments=(*marked, *message.segments[len(head) :]))
+
+
 def _message(message: MessageLike, index: int, recognise: Recognise, once: _Once) -> Message:
     where = f"message {index + 1}"
     if not isinstance(message, Mapping):
         raise PromptError(f"{where} is a {type(message).__name__}, expected role and content")
-    if unknown := [str(key) for key in message if key not in FIELDS and message[key]]:
+    if unknown := [str(key) for key in message if key not in MESSAGE_FIELDS and message[key]]:
         raise PromptError(
-            f"{where} has {unknown[0]!r}, which is not passed on{valid(unknown[0], FIELDS)}"
+            f"{where} has {unknown[0]!r}, which is not passed on{valid(unknown[0], MESSAGE_FIELDS)}"
         )
     role = message.get("role")
     if not isinstance(role, str) or not role:
         raise PromptError(f"{where} has no role: {dict(message)!r:.200}")
+    fields = fields_as_json(message, where)
     content = message.get("content")
+    if content is None and message.get("tool_calls"):
+        content = ""
     blocks = [content] if isinstance(content, str) else content
     if not isinstance(blocks, Sequence):
         raise PromptError(f"the content of {where} is {content!r:.80}; expected text or blocks")
     segments = [once(s) for block in blocks for s in _block(block, where, recognise)]
-    return Message(role, tuple(segments))
+    return Message(role, tuple(segments), fields)
 
 
 def _block(block: Any, where: str, recognise: Recognise) -> Iterator[Segment]:

@@ -73,10 +73,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A chat message; `role` None is text that no chat template wraps."""
+    """A chat message; `role` None is text that no chat template wraps.
+
+    `fields` is a JSON object of what the template is told beside role and content: the tools that
+    the message calls, or the call that it answers. "" where there is nothing.
+    """
 
     role: str | None
     segments: tuple[Segment, ...]
+    fields: str = ""
 
     @property
     def text(self) -> str:

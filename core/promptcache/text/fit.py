@@ -63,7 +63,7 @@ def fit(
     if skeleton is None or not rendering.startswith(skeleton.controls[0]):
         placed.lose(rendering, contents)
         return placed.finished()
-    filled = [*contents, *((Segment(mark),) for mark in skeleton.marks)]
+    filled = [*contents, *((Segment(mark, preamble=True),) for mark in skeleton.marks)]
     position = placed.control(skeleton.controls[0])
     for at, slot in enumerate(skeleton.slots):
         after = skeleton.controls[at + 1]

@@ -5,7 +5,8 @@ Knows the tokenizer and the stop strings, not the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import groupby
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,16 +18,26 @@ class TextStream:
 
     Text is held back while it ends in an unfinished character or might be the beginning of a stop
     string. What follows the first stop string, itself included, is dropped. With `strip`, white
-    space before the first visible character is dropped too.
+    space before the first visible character is dropped too. Special tokens have no text, but for
+    those that are `shown`. Calls of tools are text here; see `callstream`.
     """
 
+    calls: tuple[()] = ()
+    invalid: tuple[()] = ()
+
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str] = (), *, strip: bool = False
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stop: Sequence[str] = (),
+        *,
+        strip: bool = False,
+        shown: Collection[int] = (),
     ) -> None:
         self._tokenizer = tokenizer
         self._stop = tuple(stop)
         self._longest = max(map(len, stop), default=0)
         self._strip = strip
+        self._shown = frozenset(shown)
         self._window: list[int] = []
         self._given = 0
         """How much of the window's text has been taken over into `_held`."""
@@ -56,7 +67,12 @@ class TextStream:
         return released if self.met_stop else released + self._give(self._held)
 
     def _decoded(self) -> str:
-        return str(self._tokenizer.decode(self._window, skip_special_tokens=True))
+        if not self._shown:
+            return str(self._tokenizer.decode(self._window, skip_special_tokens=True))
+        return "".join(
+            str(self._tokenizer.decode(list(run), skip_special_tokens=not shown))
+            for shown, run in groupby(self._window, self._shown.__contains__)
+        )
 
     def _take(self, text: str) -> None:
         """Hold what is new in the window's text, and keep the window short.

@@ -7,7 +7,8 @@ from typing import Any
 
 from core.text.tiny_tokenizers import make
 from promptcache.segments import Kind, Message, Segment
-from promptcache.text.chat import ChatTemplate, merge_roles
+from promptcache.text.chat import ChatTemplate
+from promptcache.text.merge import merge_roles
 
 TOKENIZER = make("byte-level BPE")
 

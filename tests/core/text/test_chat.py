@@ -12,7 +12,8 @@ from core.text.tiny_tokenizers import KINDS, make
 from promptcache.errors import PromptError, TemplateError
 from promptcache.segments import Hole, Kind, Message, Segment, joined
 from promptcache.text import fit
-from promptcache.text.chat import ChatTemplate, merge_roles
+from promptcache.text.chat import ChatTemplate
+from promptcache.text.merge import merge_roles
 from promptcache.text.tokenize import SegmentTokenizer
 
 
@@ -199,7 +200,7 @@ def test_tools_are_rendered_and_cannot_spell_control_tokens() -> None:
     messages = [text_message("system", "Be kind."), text_message("user", "x")]
     segments = template.render(messages, tools=tools)
     assert joined(segments) == own_rendering(QWEN_3, messages, tools=tools)
-    assert Segment("<|im_end|>") in segments
+    assert Segment("<|im_end|>", preamble=True) in segments
     assert template.takes_tools
 
 

@@ -1,0 +1,198 @@
+"""The forms in which models write calls of tools, each read by a function of its own.
+
+- tagged: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, or a function form inside;
+- function: `<function=name>{...}</function>`, or `<parameter=x>value</parameter>` inside;
+- listed: `[TOOL_CALLS]` and a list of objects, or `name[ARGS]{...}`.
+
+Tagged are those of Hermes and Qwen, with functions inside those of Qwen Coder; functions those of
+Llama 3.1's own tools and Functionary; listed those of Mistral. Reads from the first mark on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import string
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Parameters = Mapping[str, Mapping[str, Any]]
+"""For each tool by name, the JSON schemas of its parameters."""
+
+TAG, FUNCTION, LIST = "<tool_call>", "<function=", "[TOOL_CALLS]"
+MARKS = (TAG, FUNCTION, LIST)
+"""What calls begin with."""
+SIGNS = {
+    TAG: (TAG, "</tool_call>"),
+    FUNCTION: ("</function>", "</parameter>"),
+    LIST: (LIST, "[CALL_ID]", "[ARGS]"),
+}
+"""What belongs to a form and may be one token each."""
+
+_ARGUMENTS = ("arguments", "parameters")
+_LISTED = re.compile(
+    r"\s*([\w.-]+)\s*(?:\[CALL_ID\]\s*([\w-]+)\s*)?(?:\[ARGS\])?\s*(?=\{)", re.ASCII
+)
+_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.S)
+_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|(?=<function=)|\Z)", re.S)
+_TAG_END = re.compile(r"\s*(?:</tool_call>|(?=<tool_call>)|\Z)")
+_FUNCTION_END = re.compile(r"\s*(?:</function>|(?=<)|\Z)")
+_PARAMETER = re.compile(r"<parameter=([^>\s]+)>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.S)
+_JSON = json.JSONDecoder(strict=False)
+_ID = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model asks for, with its arguments. `id` is the model's own, or a new one."""
+
+    name: str
+    arguments: dict[str, Any]
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidCall:
+    """What begins as a call and cannot be read: its text, whole, and the reason."""
+
+    text: str
+    reason: str
+    name: str | None = None
+
+
+class UnreadableError(Exception):
+    """Why a call cannot be read."""
+
+    def __init__(self, reason: str, name: str | None = None) -> None:
+        super().__init__(reason)
+        self.name = name
+
+
+Item = ToolCall | InvalidCall | str
+"""A call, or text that is part of none."""
+
+
+def _tagged(text: str, parameters: Parameters) -> Iterator[Item]:
+    return _each(_TAGGED, text, _tag, parameters)
+
+
+def _functions(text: str, parameters: Parameters) -> Iterator[Item]:
+    return _each(_FUNCTION, text, _function, parameters)
+
+
+Read = Callable[[re.Match[str], Parameters], tuple[ToolCall, int]]
+"""From the match of a call to the call and where it ends: JSON may spell the closing tag."""
+
+
+def _each(
+    pattern: re.Pattern[str], text: str, read: Read, parameters: Parameters
+) -> Iterator[Item]:
+    """The calls that a pattern finds, and the text around them."""
+    position = 0
+    while found := pattern.search(text, position):
+        yield text[position : found.start()]
+        try:
+            call, position = read(found, parameters)
+            yield call
+        except UnreadableError as fault:
+            position = found.end()
+            yield InvalidCall(found[0], str(fault), fault.name)
+    yield text[position:]
+
+
+def _tag(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, int]:
+    if inner := _FUNCTION.search(found[1]):
+        return _function(inner, parameters)[0], found.end()
+    value, end = decoded(found.string, found.start(1))
+    closed = _TAG_END.match(found.string, end)
+    if closed is None:
+        raise UnreadableError(f"{found.string[end:].strip()[:40]!r} follows the call")
+    return call_of(value), closed.end()
+
+
+def _function(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, int]:
+    name, body = found[1], found[2]
+    if not body.strip():
+        return call_of({"name": name}), found.end()
+    if body.lstrip().startswith("{"):
+        value, end = decoded(found.string, found.start(2), name)
+        closed = _FUNCTION_END.match(found.string, end)
+        if closed is None:
+            raise UnreadableError(f"{found.string[end:].strip()[:40]!r} follows the call", name)
+        return call_of({"name": name, "arguments": value}), closed.end()
+    given = list(_PARAMETER.finditer(body))
+    if not given:
+        raise UnreadableError("neither JSON nor <parameter=...> follows the name", name)
+    schemas = parameters.get(name, {})
+    arguments = {p[1]: _typed(p[2].strip("\n"), schemas.get(p[1], {})) for p in given}
+    return call_of({"name": name, "arguments": arguments}), found.end()
+
+
+def _typed(value: str, schema: Any) -> Any:
+    """An argument that was written as text, as its schema has it."""
+    if isinstance(schema, dict) and schema.get("type") == "string":
+        return value
+    try:
+        return _JSON.decode(value)
+    except ValueError:
+        return value
+
+
+def _listed(text: str, _: Parameters) -> Iterator[Item]:
+    """Calls after `[TOOL_CALLS]`, which may stand again before each of them."""
+    position = start = 0
+    try:
+        while text.startswith(LIST, position) or _LISTED.match(text, position):
+            start = position
+            position += len(LIST) if text.startswith(LIST, position) else 0
+            if named := _LISTED.match(text, position):
+                arguments, position = decoded(text, named.end(), named[1])
+                yield call_of({"name": named[1], "arguments": arguments, "id": named[2]})
+            else:
+                value, position = decoded(text, position)
+                yield from map(call_of, value if isinstance(value, list) else [value])
+            position += len(text[position:]) - len(text[position:].lstrip())
+    except UnreadableError as fault:
+        yield InvalidCall(text[start:], str(fault), fault.name)
+    else:
+        yield text[position:]
+
+
+READERS: dict[str, Callable[[str, Parameters], Iterator[Item]]] = {
+    TAG: _tagged,
+    FUNCTION: _functions,
+    LIST: _listed,
+}
+
+
+def decoded(text: str, position: int, name: str | None = None) -> tuple[Any, int]:
+    """The JSON value that begins at a place, and where it ends."""
+    while position < len(text) and text[position].isspace():
+        position += 1
+    try:
+        return _JSON.raw_decode(text, position)
+    except (ValueError, RecursionError) as fault:
+        raise UnreadableError(f"the call is not valid JSON: {fault}", name) from None
+
+
+def call_of(value: Any) -> ToolCall:
+    """A call from the JSON object that says it. Raises UnreadableError."""
+    if isinstance(value, dict) and isinstance(value.get("function"), dict):
+        value = {**value["function"], "id": value.get("id")}
+    name = value.get("name") if isinstance(value, dict) else None
+    if not isinstance(name, str) or not name:
+        raise UnreadableError("the call has no name")
+    arguments = next((value[key] for key in _ARGUMENTS if value.get(key) is not None), {})
+    if isinstance(arguments, str):
+        arguments, _ = decoded(arguments or "{}", 0, name)
+    if not isinstance(arguments, dict):
+        raise UnreadableError(f"the arguments are {arguments!r:.40}, not a JSON object", name)
+    given = value.get("id")
+    return ToolCall(name, arguments, given if isinstance(given, str) and given else _new_id())
+
+
+def _new_id() -> str:
+    """An id for a call: nine letters and digits, the only form that Mistral's templates take."""
+    return "".join(secrets.choice(_ID) for _ in range(9))
