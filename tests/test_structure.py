@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
-    "library", "trace", "reply", "contexts", "prompts", "options", "pipeline", "placing", "shelf",
+    "library", "conversations", "trace", "reply", "account", "contexts", "prompts", "options",
+    "pipeline", "placing", "shelf",
     "stream", "engine", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""

@@ -11,11 +11,12 @@ any order.
 
 from promptcache.engine import PromptCache
 from promptcache.errors import PromptCacheError
-from promptcache.reply import Provenance, Reply, Span, Stage, Trace, Usage
+from promptcache.reply import Reply, Stage, Usage
 from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
 from promptcache.shelf import CachedDocuments
 from promptcache.store import MemoryStore, Store
 from promptcache.stream import Stream
+from promptcache.trace import Provenance, Span, Trace
 
 __all__ = [
     "CachedDocuments",

@@ -36,8 +36,9 @@ from promptcache.segments import Segment
 from promptcache.shelf import CachedDocuments, Shelf
 from promptcache.store import MemoryStore, Store, default_budget
 from promptcache.stream import Stream
+from promptcache.text.calling import Calling
+from promptcache.text.callstream import answer_text
 from promptcache.text.chat import ChatTemplate
-from promptcache.text.stream import TextStream
 from promptcache.text.tokenize import SegmentTokenizer
 
 
@@ -187,7 +188,9 @@ class PromptCache:
         """Answer chat messages (`{"role": ..., "content": ...}`) through the chat template.
 
         Registered documents are recognised in their contents. Content may be a list of text
-        blocks; a block with `cache_control` is a module of its own. `tools` goes to the template.
+        blocks; a block with `cache_control` is a module of its own. `tools` goes to the template,
+        and the answer's calls of them are the reply's `tool_calls`; `tool_choice` says whether
+        there has to be one ("auto", "none", "any" or a tool's name).
         """
         return _whole(self.stream_messages(messages, **options))
 
@@ -207,9 +210,21 @@ class PromptCache:
         """`generate_messages`, piece by piece."""
         clock = Clock()
         tools = options.pop("tools", None)
-        segments = self._prompts.from_messages(messages, self._shelf.recognise, tools)
+        calling = self.calling(tools, options.pop("tool_choice", None))
+        opening = calling.opening if calling else ()
+        segments = self._prompts.from_messages(messages, self._shelf.recognise, tools, opening)
         continues = any(message.get("role") == "assistant" for message in messages)
-        return self._start(segments, clock, options, strip=True, continues=continues)
+        return self._start(
+            segments, clock, options, strip=True, continues=continues, calling=calling
+        )
+
+    def calling(self, tools: Sequence[Any] | None, tool_choice: Any = None) -> Calling | None:
+        """How the answer to a request with these tools calls them; None if it does not.
+
+        Raises TemplateError for a chat template that takes no tools, OptionError for a
+        `tool_choice` that cannot be kept.
+        """
+        return self._prompts.calling(tools, tool_choice)
 
     @property
     def fingerprint(self) -> str:
@@ -240,6 +255,7 @@ class PromptCache:
         *,
         strip: bool,
         continues: bool = False,
+        calling: Calling | None = None,
     ) -> Stream:
         new_tokens = config_new_tokens(self.model) or DEFAULT_NEW_TOKENS
         asked = RequestOptions.parse(options, self.reuse, new_tokens)
@@ -258,7 +274,7 @@ class PromptCache:
         return Stream(
             prefilled,
             clock,
-            TextStream(self.tokenizer, stop, strip=strip),
+            answer_text(self.tokenizer, stop, strip=strip, calling=calling),
             self._runner,
             self.traits,
             options={**asked.generation, "max_new_tokens": prefilled.room},

@@ -58,6 +58,17 @@ class KV:
             MappingProxyType({name: tensor[start:stop] for name, tensor in self.side.items()}),
         )
 
+    def pick(self, rows: Tensor) -> KV:
+        """A copy of the states of some tokens, `rows [n]` of the run; `start` is theirs no more."""
+        return KV(
+            tuple(k.index_select(1, rows.to(k.device)) for k in self.keys),
+            tuple(v.index_select(1, rows.to(v.device)) for v in self.values),
+            self.start,
+            MappingProxyType(
+                {n: t.index_select(0, rows.to(t.device)) for n, t in self.side.items()}
+            ),
+        )
+
 
 def join(parts: Sequence[KV]) -> KV:
     """The states of runs that stood one after the other, as one run."""

@@ -68,14 +68,17 @@ class ModuleLibrary:
         """Whether the model has attention states that can be kept at all."""
         return bool(self._traits.layers)
 
+    @property
+    def owner(self) -> bytes:
+        """Whose states these are, 20 bytes: a hash of the model as it is now, and the tenant."""
+        return self._owner().digest()
+
     def key(self, run: ModuleRun) -> str:
         """The content-addressed key of a run: the same in every process, for equal content."""
         return self._keys([run])[run]
 
     def _keys(self, runs: Iterable[ModuleRun]) -> dict[ModuleRun, str]:
-        owner = blake2b(digest_size=20)
-        for part in (str(FORMAT), self._fingerprint.current(), self.salt):
-            owner.update(f"{len(part.encode())}:{part};".encode())
+        owner = self._owner()
         keys = {}
         for run in runs:
             digest = owner.copy()
@@ -83,6 +86,12 @@ class ModuleLibrary:
                 digest.update(f"{len(tokens)}:".encode() + array("q", tokens).tobytes())
             keys[run] = digest.hexdigest()
         return keys
+
+    def _owner(self) -> blake2b:
+        owner = blake2b(digest_size=20)
+        for part in (str(FORMAT), self._fingerprint.current(), self.salt):
+            owner.update(f"{len(part.encode())}:{part};".encode())
+        return owner
 
     def fetch(
         self, runs: Iterable[ModuleRun], policy: ReusePolicy | None = None

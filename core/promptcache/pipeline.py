@@ -5,6 +5,7 @@ Layout, look-up, assembly, prefill, each timed. Knows nothing about markup, temp
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,21 +16,25 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from promptcache.account import Served, trace_of
+from promptcache.conversations import Conversations, Recalled, parting
 from promptcache.errors import OutOfMemoryError, PromptError, UnsupportedModelError
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
-from promptcache.library import ModuleLibrary, Record
+from promptcache.library import ModuleLibrary
 from promptcache.model.arena import Arena
 from promptcache.model.owncache import OwnCache
 from promptcache.model.prefill import assemble, positions_to_compute, prefill
 from promptcache.model.runner import ModelRunner, Traits, new_arena
-from promptcache.reply import Stage, Trace, Usage, trace_of
+from promptcache.reply import Stage, Usage
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment
 from promptcache.store import Store
 from promptcache.text.tokenize import SegmentTokenizer
+from promptcache.trace import Trace
 
 T = TypeVar("T")
+log = logging.getLogger("promptcache")
 
 
 class Clock:
@@ -63,15 +68,14 @@ class Prefilled:
     arena: Arena | OwnCache
     logits: Tensor
     room: int
-    reused: tuple[Piece, ...]
-    records: Mapping[ModuleRun, Record]
-    computed: Sequence[int]
+    served: Served
     notes: tuple[str, ...]
+    pipeline: Pipeline
 
     @cached_property
     def account(self) -> tuple[Trace, Usage]:
         """The provenance of every token, and its sums."""
-        return trace_of(self.layout, self.reused, self.records, self.computed, self.notes)
+        return self.pipeline.account(self)
 
     @property
     def usage(self) -> Usage:
@@ -89,12 +93,15 @@ class Pipeline:
         tokenizer: SegmentTokenizer,
         library: ModuleLibrary,
         window: int | None,
+        *,
+        conversations: bool = True,
     ) -> None:
         self._runner = runner
         self._traits = traits
         self._tokenizer = tokenizer
         self._library = library
         self._window = window
+        self._conversations = Conversations(library) if conversations and traits.layers else None
 
     @property
     def longest(self) -> int | None:
@@ -120,9 +127,13 @@ class Pipeline:
         *,
         room: int,
         bare: bool = False,
+        continues: bool = False,
         notes: Sequence[str] = (),
     ) -> Prefilled:
         """Everything up to the logits of the last token.
+
+        `continues` says that the prompt holds an earlier answer: what keeps earlier turns from
+        being reused is noted then.
 
         Raises PromptError for a prompt that is empty or leaves no room in the model's window,
         UnsupportedModelError when the policy cannot be served, OutOfMemoryError when memory runs
@@ -134,7 +145,7 @@ class Pipeline:
         clock.lap(Stage.LAYOUT)
         needed = (len(layout.ids) + room) * self._traits.token_bytes
         return surviving_out_of_memory(
-            lambda: self._prefilled(layout, policy, clock, room, notes),
+            lambda: self._prefilled(layout, policy, clock, room, notes, continues=continues),
             self._library.store,
             f"a prompt of {len(layout.ids)} tokens and an answer of {room} ({needed:,} bytes of "
             "attention states)",
@@ -178,19 +189,58 @@ class Pipeline:
         clock: Clock,
         room: int,
         notes: Sequence[str],
+        *,
+        continues: bool,
     ) -> Prefilled:
         reused, warnings = self._reused(layout, policy)
         records = self._library.fetch([piece.run for piece in reused if piece.run], policy)
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
+        again = policy.recomputed(layout, states)
+        missing = positions_to_compute(layout, reused, again)
+        memory = self._memory(layout, policy)
+        origins = memory.origins(layout, reused, records, again) if memory else None
+        recalled = memory.recall(origins, missing[:-1]) if memory and origins is not None else None
+        if continues and origins is not None and not _goes_on(layout, recalled):
+            warnings = (*warnings, parting(recalled, origins, self._tokenizer.decode))
+        at_hand = set(recalled.positions) if recalled else set()
+        positions = [position for position in missing if position not in at_hand]
         clock.lap(Stage.LOOKUP)
-        positions = positions_to_compute(layout, reused, policy.recomputed(layout, states))
         arena = new_arena(self._runner, self._traits, len(layout.ids) + room)
         assemble(arena, self._traits, reused, states)
+        if recalled:
+            arena.write_at(recalled.kv)
         clock.lap(Stage.ASSEMBLE)
         logits = prefill(self._runner, self._traits, arena, layout, positions)
         clock.lap(Stage.PREFILL)
-        said = (*notes, *warnings)
-        return Prefilled(layout, arena, logits, room, reused, records, positions, said)
+        served = Served(reused, records, missing, recalled, origins)
+        return Prefilled(layout, arena, logits, room, served, (*notes, *warnings), self)
+
+    def account(self, prefilled: Prefilled) -> tuple[Trace, Usage]:
+        """The provenance of every token of a prompt, and its sums."""
+        decode, tier = self._tokenizer.decode, self._library.store.tier
+        return trace_of(prefilled.layout, prefilled.served, decode, tier, prefilled.notes)
+
+    def keep(self, prefilled: Prefilled, answer: Sequence[int]) -> None:
+        """Let later prompts that go on from this one and its answer reuse their states."""
+        served, arena = prefilled.served, prefilled.arena
+        limit = self._traits.movement.limit
+        total = len(prefilled.layout.ids) + len(answer)
+        if self._conversations is None or served.origins is None or not isinstance(arena, Arena):
+            return
+        if limit is not None and total > limit:
+            return
+        try:
+            self._conversations.keep(arena, served.origins, answer, served.missing, served.recalled)
+        except RuntimeError as error:  # the answer is there: it does without
+            if not _is_out_of_memory(error):
+                raise
+            log.warning("no memory to keep this turn of the conversation for later ones")
+
+    def _memory(self, layout: Layout, policy: ReusePolicy) -> Conversations | None:
+        """Where earlier turns are looked for, unless policy or model rule that out."""
+        limit = self._traits.movement.limit
+        too_long = limit is not None and len(layout.ids) > limit
+        return None if too_long or not policy.recalls else self._conversations
 
     def _reused(
         self, layout: Layout, policy: ReusePolicy
@@ -204,6 +254,12 @@ class Pipeline:
             why = f"the model's {movement.limited_by} changes every earlier key"
             return (), (*notes, f"nothing is reused: beyond {movement.limit} tokens {why}")
         return policy.reused(layout), notes
+
+
+def _goes_on(layout: Layout, recalled: Recalled | None) -> bool:
+    """Whether a prompt parts from an earlier one in its last message only, or not at all."""
+    texts = [piece.start for piece in layout.pieces if piece.kind is not Kind.CONTROL]
+    return recalled is not None and (recalled.whole or recalled.agreed >= max(texts, default=0))
 
 
 def _merged(segments: Sequence[Segment]) -> list[Segment]:

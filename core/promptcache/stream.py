@@ -12,6 +12,7 @@ from promptcache.model.decode import FinishReason, decode
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.pipeline import Clock, Prefilled
 from promptcache.reply import Reply, Stage
+from promptcache.text.callstream import CallStream
 from promptcache.text.stream import TextStream
 
 
@@ -27,7 +28,7 @@ class Stream(Iterator[str]):
         self,
         prefilled: Prefilled,
         clock: Clock,
-        text: TextStream,
+        text: TextStream | CallStream,
         runner: ModelRunner,
         traits: Traits,
         *,
@@ -36,6 +37,7 @@ class Stream(Iterator[str]):
         model: str,
         policy: str,
     ) -> None:
+        self._prefilled: Prefilled | None = prefilled
         self._room = prefilled.room
         self._text = text
         self._ids: list[int] = []
@@ -95,6 +97,8 @@ class Stream(Iterator[str]):
             token_ids=tuple(self._ids),
             model=self._named[0],
             policy=self._named[1],
+            tool_calls=self._text.calls,
+            invalid_tool_calls=self._text.invalid,
         )
 
     def _next_text(self) -> str | None:
@@ -103,7 +107,7 @@ class Stream(Iterator[str]):
             return None
         token = next(self._tokens, None)
         if token is None:
-            self._tokens = None
+            self._stop()
             return self._text.finish() or None
         self._ids.append(token)
         self._eos = token in self._ends
@@ -113,10 +117,13 @@ class Stream(Iterator[str]):
         return piece
 
     def _stop(self) -> None:
-        """End the generation, which holds the arena."""
+        """End the generation, and let go of the arena once its states are kept for later turns."""
         tokens, self._tokens = self._tokens, None
         if tokens is not None:
             tokens.close()
+        prefilled, self._prefilled = self._prefilled, None
+        if prefilled is not None and self._ids:
+            prefilled.pipeline.keep(prefilled, self._ids)
 
 
 def _end_tokens(runner: ModelRunner, options: dict[str, Any]) -> frozenset[int]:

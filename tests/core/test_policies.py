@@ -44,7 +44,8 @@ class LoudestValues(ReusePolicy):
 
 
 def test_what_a_policy_ranks_is_kept_with_the_module_and_there_when_it_is_reused() -> None:
-    cache = PromptCache(model("llama"), byte_tokenizer(), reuse=LoudestValues(0.5))
+    policy = LoudestValues(0.5)
+    cache = PromptCache(model("llama"), byte_tokenizer(), reuse=policy, conversations=False)
     cache.cache_documents(DOCUMENTS, progress=False)
     for _ in range(2):
         reply = cache.generate_messages(QUESTION, max_new_tokens=1)

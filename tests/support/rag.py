@@ -62,7 +62,7 @@ def reused(message: AIMessage, documents: list[Document], engine: PromptCache) -
     found = sum(
         span["tokens"] - span["recomputed"]
         for span in spans
-        if span["module"] not in (None, "preamble")
+        if span["module"] not in (None, "preamble", "conversation")
         and span["provenance"] in ("exact", "approximate")
     )
     return found / sum(engine.count_tokens(d.page_content.strip()) for d in documents)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
 from promptcache.rotate import Rotation, move_into, turns
+
+POSITION = "position"
+"""The side tensor `[tokens]` of states that do not follow one another: where each token stood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,32 @@ class Arena(Cache):  # type: ignore[misc]
         for layer, (keys, values), turn in zip(self.layers, kv.layers(), layer_turns, strict=True):
             move_into(layer.keys[rows, :, position:stop], keys, turn)
             layer.values[rows, :, position:stop].copy_(values)
+
+    def write_at(self, kv: KV) -> None:
+        """Put states that `read_at` read back where they were."""
+        positions = kv.side[POSITION]
+        for layer, (keys, values) in zip(self.layers, kv.layers(), strict=True):
+            slots = positions.to(keys.device)
+            layer.keys[0].index_copy_(1, slots, keys)
+            layer.values[0].index_copy_(1, slots, values)
+
+    def read_at(self, positions: Sequence[int]) -> KV:
+        """A copy of the states of the first row at sorted `positions`, which may have gaps.
+
+        The positions are kept with it, as the side tensor POSITION.
+        """
+        slots = torch.tensor(positions)
+        return KV(
+            tuple(
+                layer.keys[0].index_select(1, slots.to(layer.keys.device)) for layer in self.layers
+            ),
+            tuple(
+                layer.values[0].index_select(1, slots.to(layer.values.device))
+                for layer in self.layers
+            ),
+            positions[0],
+            MappingProxyType({POSITION: slots}),
+        )
 
     def read(self, start: int, stop: int, row: int = 0) -> KV:
         """A copy of the states that one row holds at positions `start` to `stop`."""

@@ -15,7 +15,8 @@ from promptcache.pocket.prompts import Wording
 
 INSTRUCTIONS = (
     "", "Answer the question.", "Answer from the context.", "Use only the context.",
-    "Use the information given.", "You are a careful assistant.", "You are a question-answering bot.",
+    "Use the information given.", "You are a careful assistant.",
+    "You are a question-answering bot.",
     "Answer with as few words as possible.", "Keep it short.", "Do not make anything up.",
     "If the answer is not there, say so.", "If you cannot find the answer, say that you cannot.",
     "You will be given some texts and a question about them.", "Here is what we know.",

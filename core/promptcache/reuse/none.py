@@ -14,6 +14,7 @@ class NoReuse(ReusePolicy):
     """A full prefill on the very same tokens that the other policies see."""
 
     moves: ClassVar[bool] = False
+    recalls: ClassVar[bool] = False
 
     def reused(self, layout: Layout) -> tuple[Piece, ...]:
         """Nothing."""

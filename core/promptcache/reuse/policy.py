@@ -27,6 +27,9 @@ class ReusePolicy:
     moves: ClassVar[bool] = True
     """Whether it may use attention states elsewhere than where they were computed."""
 
+    recalls: ClassVar[bool] = True
+    """Whether it may use what an earlier prompt that began the same has computed."""
+
     side: ClassVar[tuple[str, ...]] = ()
     """The names of the side tensors that `rank` makes and `recomputed` reads."""
 
