@@ -30,4 +30,5 @@ __all__ = [
     "PromptModuleTransformer",
     "observe_retrievers",
     "schema_from_prompt",
+    "translate",
 ]

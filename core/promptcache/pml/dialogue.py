@@ -20,6 +20,8 @@ class _Turn:
     role: str | None
     speaker: Speaker | None
     segments: list[Segment] = field(default_factory=list)
+    opened: bool = False
+    """Whether the prompt itself has an element for it, so that it is a message without text too."""
 
 
 class Dialogue:
@@ -48,6 +50,10 @@ class Dialogue:
         if segment.text or segment.kind is Kind.ARGUMENT:
             turn.segments.append(segment)
 
+    def open(self, speaker: Speaker) -> None:
+        """Make what a role element of the prompt says a message, even if it says nothing."""
+        self._turn(speaker).opened = True
+
     def _turn(self, speaker: Speaker | None) -> _Turn:
         role = (speaker.role if speaker else "user") if self._has_roles else None
         if self._turns:
@@ -60,7 +66,9 @@ class Dialogue:
         return self._turns[-1]
 
     def messages(self) -> tuple[Message, ...]:
-        """The messages, without those that nothing was said in."""
+        """The messages, without those that nothing was said in and that the prompt has not."""
         return tuple(
-            Message(turn.role, tuple(turn.segments)) for turn in self._turns if turn.segments
+            Message(turn.role, tuple(turn.segments))
+            for turn in self._turns
+            if turn.segments or turn.opened
         )

@@ -26,7 +26,7 @@ def requests_of(prompt: Prompt, frame: Frame) -> Iterator[Request]:
     for number, child in enumerate(prompt.children):
         if isinstance(child, Turn):
             speaker = _speaker(child, number, frame)
-            yield from (Request(piece, speaker) for piece in child.children)
+            yield from (Request(piece, speaker) for piece in child.children or (Text(""),))
         else:
             yield Request(child, None)
 

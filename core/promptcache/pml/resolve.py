@@ -82,13 +82,20 @@ class _Resolver:
             wanted = request.piece
             if isinstance(wanted, Text):
                 self._dialogue.add(Segment(wanted.text), request.speaker)
+                self._open(frame, request.speaker)
                 continue
             spot = frame.targets[wanted.name].spot
             done = self._fixed_until(spot.number, frame, done, taken)
             self._import(frame, wanted, spot.speaker or request.speaker)
+            self._open(frame, request.speaker and (spot.speaker or request.speaker))
             left -= 1
             if not left:
                 self._fixed_until(len(frame.spots), frame, done, taken)
+
+    def _open(self, frame: Frame, speaker: Speaker | None) -> None:
+        """Note that the prompt itself has a role element here."""
+        if speaker and not frame.module:
+            self._dialogue.open(speaker)
 
     def _fixed_until(self, end: int, frame: Frame, begin: int, taken: Container[int] = ()) -> int:
         """Say the fixed text of the spots from `begin` to `end`; gives where to go on."""

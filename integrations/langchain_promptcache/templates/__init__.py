@@ -8,5 +8,6 @@ schema of those.
 """
 
 from langchain_promptcache.templates.schema import DOCUMENT_VARIABLE, schema_from_prompt
+from langchain_promptcache.templates.translation import Rendered, Translation, translate
 
-__all__ = ["DOCUMENT_VARIABLE", "schema_from_prompt"]
+__all__ = ["DOCUMENT_VARIABLE", "Rendered", "Translation", "schema_from_prompt", "translate"]

@@ -10,14 +10,19 @@ from langchain_core.prompts import (
     AIMessagePromptTemplate,
     ChatMessagePromptTemplate,
     ChatPromptTemplate,
+    FewShotChatMessagePromptTemplate,
     HumanMessagePromptTemplate,
+    MessagesPlaceholder,
     SystemMessagePromptTemplate,
 )
 from langchain_core.prompts.string import StringPromptTemplate
 
 from langchain_promptcache.messages import SPOKEN
-from langchain_promptcache.templates.parts import Fixed, Opaque, Part, Turn
-from langchain_promptcache.templates.strings import Values, parts_of
+from langchain_promptcache.templates.formats import Values
+from langchain_promptcache.templates.parts import Chosen, Exchange, Fixed, Opaque, Part, Turn
+from langchain_promptcache.templates.spoken import spoken_of
+from langchain_promptcache.templates.strings import parts_of
+from promptcache.errors import PromptCacheError, TemplateError
 
 ROLES: tuple[tuple[type[Any], str], ...] = (
     (SystemMessagePromptTemplate, "system"),
@@ -35,10 +40,39 @@ def turns_of(prompt: ChatPromptTemplate, outer: Values | None = None) -> Iterato
     for message in prompt.messages:
         if isinstance(message, ChatPromptTemplate):
             yield from turns_of(message, values)
+        elif isinstance(message, FewShotChatMessagePromptTemplate):
+            yield from examples_of(message)
         else:
             role = _role(message)
-            parts = _parts(message, values) if role else [Opaque(type(message).__name__)]
+            parts = _parts(message, values) if role else [Opaque(_name(message))]
             yield Turn(role, tuple(parts))
+
+
+def examples_of(template: FewShotChatMessagePromptTemplate) -> Iterator[Turn]:
+    """The examples of a few-shot chat prompt, each of one message or several."""
+    if template.examples is None:
+        yield Turn(None, (Chosen(""),))
+        return
+    called = getattr(template.example_prompt, "partial_variables", {}).values()
+    if any(map(callable, called)):
+        yield Turn(None, (Opaque("examples with partial variables that are called for"),))
+        return
+    for number, example in enumerate(template.examples, 1):
+        names = template.example_prompt.input_variables
+        if missing := [name for name in names if name not in example]:
+            raise TemplateError(f"example {number} has no value for {missing[0]!r}")
+        given = {name: example[name] for name in names}
+        messages = template.example_prompt.format_messages(**given)
+        try:
+            yield Turn(None, (Exchange(tuple(spoken_of(messages))),))
+        except PromptCacheError as error:
+            yield Turn(None, (Opaque(f"an example ({error})"),))
+
+
+def _name(message: object) -> str:
+    if isinstance(message, MessagesPlaceholder):
+        return f"the placeholder {message.variable_name!r}"
+    return type(message).__name__
 
 
 def _role(message: object) -> str | None:
@@ -50,13 +84,15 @@ def _role(message: object) -> str | None:
 def _parts(message: Any, values: Values) -> Iterator[Part]:
     if isinstance(message, BaseMessage):
         yield from _fixed(message)
-        return
-    prompts = message.prompt if isinstance(message.prompt, list) else [message.prompt]
-    for prompt in prompts:
-        if isinstance(prompt, StringPromptTemplate):
-            yield from parts_of(prompt, values)
-        else:
-            yield Opaque(type(prompt).__name__)
+    elif not isinstance(message.prompt, list):
+        yield from parts_of(message.prompt, values)
+    else:
+        for prompt in message.prompt:
+            if isinstance(prompt, StringPromptTemplate):  # it is given its input variables only
+                names = prompt.input_variables
+                yield from parts_of(prompt, {n: values[n] for n in names if n in values})
+            else:
+                yield Opaque(type(prompt).__name__)
 
 
 def _fixed(message: BaseMessage) -> Iterator[Part]:

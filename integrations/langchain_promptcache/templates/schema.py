@@ -1,36 +1,28 @@
-"""A prompt template -> the schema of the prompts it makes.
-
-The schema holds what every such prompt begins with, and the documents; the rest, from the first
-other variable on, is each prompt's own text. Knows no form of template.
-"""
+"""A prompt template -> the schema of the prompts it makes. Knows no form of template."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import count
-from pathlib import PurePath
-from re import sub
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from langchain_core.documents import Document
-from langchain_core.prompts import BasePromptTemplate, ChatPromptTemplate
+from langchain_core.prompts import (
+    BasePromptTemplate,
+    ChatPromptTemplate,
+    FewShotChatMessagePromptTemplate,
+)
 from langchain_core.prompts.string import StringPromptTemplate
 
-from langchain_promptcache.documents import DocumentSource, documents_of, text_of
-from langchain_promptcache.templates.chat import turns_of
-from langchain_promptcache.templates.parts import Fixed, Opaque, Turn, Variable
+from langchain_promptcache.documents import DocumentSource
+from langchain_promptcache.templates.chat import examples_of, turns_of
+from langchain_promptcache.templates.naming import Names, digest, modules_of
+from langchain_promptcache.templates.outline import Outline, Outliner, with_parameters
+from langchain_promptcache.templates.parts import Fixed, Opaque, Part, Turn, Variable
 from langchain_promptcache.templates.strings import parts_of
 from promptcache.errors import TemplateError, valid
-from promptcache.pml import Collection, Module, Role, Schema, Text
-from promptcache.pml.checks import RESERVED, ROLES
-from promptcache.pml.tree import Node
+from promptcache.pml import Schema
 
 DOCUMENT_VARIABLE = "context"
 """The variable that LangChain's own chains put documents into."""
-NAMED_BY = ("title", "source", "id")
-"""The metadata that a document's module is called after."""
 
 
 def schema_from_prompt(
@@ -48,129 +40,93 @@ def schema_from_prompt(
     Raises TemplateError where the template has no such variable, or where it cannot be known what
     its prompts have in front of the documents, and PromptError for what is not a document.
     """
-    turns = list(_turns(prompt))
-    nodes: list[Node] = (
-        [Collection(_element(document_variable))] if documents is None else [*_modules(documents)]
-    )
-    roles = _Roles(document_variable, nodes)
+    turns = [turn for turn in template_turns(prompt) if turn.role is None or _says_something(turn)]
+    names = Names()
+    modules = None if documents is None else list(modules_of(documents, names))
+    outliner = Outliner([document_variable], {}, names)
     for turn in turns:
-        roles.add(turn)
-    roles.check_documents(turns)
-    children = tuple(roles.finished)
-    return Schema(name or f"prompt-{_digest(children)}", children)
+        outliner.add(turn, None if modules is None else lambda _: modules)
+        if outliner.placed.get(document_variable) is turn:
+            _check_beginning(outliner, turn, document_variable)
+    _check_documents(outliner, turns, document_variable)
+    return named(outliner.finished(), name)
 
 
-def _turns(prompt: BasePromptTemplate[Any]) -> Iterator[Turn]:
+def outline_of(
+    prompt: BasePromptTemplate[Any],
+    document_variables: Iterable[str],
+    parameters: Mapping[str, int],
+) -> Outline:
+    """The outline of a template, with a collection for each document variable that it has.
+
+    Raises TemplateError for a parameter that the template does not have.
+    """
+    turns = list(template_turns(prompt))
+    present = {v.name for turn in turns for v in turn.parts if isinstance(v, Variable)}
+    for name in parameters:
+        if name not in present:
+            hint = valid(name, present, what="variables")
+            raise TemplateError(f"the prompt has no plain variable {name!r} for a parameter{hint}")
+    wanted = tuple(document_variables)
+    outliner = Outliner(wanted, parameters, Names())
+    for turn in turns:
+        outliner.add(with_parameters(turn, [name for name in parameters if name not in wanted]))
+    return outliner.finished()
+
+
+def named(outline: Outline, name: str | None) -> Schema:
+    """The schema of an outline; without a name it is called after what it holds."""
+    return Schema(name or f"prompt-{digest(outline.children)}", outline.children)
+
+
+def template_turns(prompt: BasePromptTemplate[Any]) -> Iterator[Turn]:
+    """The turns of any kind of template. Raises TemplateError for one of an unknown kind."""
     if isinstance(prompt, ChatPromptTemplate):
         return turns_of(prompt)
+    if isinstance(prompt, FewShotChatMessagePromptTemplate):
+        return examples_of(prompt)
     if isinstance(prompt, StringPromptTemplate):  # chat models get its text as the user's
         return iter([Turn("user", tuple(parts_of(prompt, {})))])
+    what = type(prompt).__name__
     raise TemplateError(
-        f"{type(prompt).__name__} cannot become a schema; expected a ChatPromptTemplate or a "
-        "PromptTemplate"
+        f"{what} cannot become a schema; expected a ChatPromptTemplate, a PromptTemplate or a "
+        "few-shot prompt template"
     )
 
 
-@dataclass(slots=True)
-class _Cut:
-    """Where the text that all prompts share ends, and what stands there."""
-
-    turn: Turn
-    part: Variable | Opaque
+def _says_something(turn: Turn) -> bool:
+    return any(not isinstance(part, Fixed) or part.text for part in turn.parts)
 
 
-class _Roles:
-    """The role elements of a schema, from a template's turns in order."""
-
-    def __init__(self, document_variable: str, documents: list[Node]) -> None:
-        self.finished: list[Role] = []
-        self._variable = document_variable
-        self._documents = documents
-        self._placed = False
-        self._cut: _Cut | None = None
-
-    def add(self, turn: Turn) -> None:
-        """Append what of a turn is fixed, and the documents if it holds them."""
-        nodes: list[Node] = []
-        for part in turn.parts:
-            if part == Variable(self._variable) and not self._placed:
-                self._check_beginning(turn)
-                nodes += self._documents
-                self._placed = True
-            elif isinstance(part, Fixed):
-                nodes += [Text(part.text)] if self._cut is None else []
-            elif self._cut is None:
-                self._cut = _Cut(turn, part)
-                nodes = _without_last_space(nodes)
-        if nodes and turn.role not in ROLES:
-            raise TemplateError(f"{turn.role!r} is no role of PML{valid(str(turn.role), ROLES)}")
-        if nodes and turn.role is not None:
-            self.finished.append(Role(turn.role, tuple(nodes)))
-
-    def _check_beginning(self, turn: Turn) -> None:
-        """Prompts that differ within an earlier message have no beginning to encode after."""
-        cut = self._cut
-        if cut is None or cut.turn is turn or cut.turn.role is None:
-            return
-        raise TemplateError(
-            f"{_named(cut.part)} stands in a message before that of {self._variable!r}, so "
-            "documents have another beginning in every prompt: give it a value with "
-            "prompt.partial(...), or cache documents without a prompt, and they are encoded "
-            "after what the first prompt shows"
-        )
-
-    def check_documents(self, turns: Iterable[Turn]) -> None:
-        """Raise TemplateError if no turn had the documents."""
-        if self._placed:
-            return
-        parts = [part for turn in turns for part in turn.parts]
-        names = {part.name for part in parts if isinstance(part, Variable)}
-        opaque = [part.what for part in parts if isinstance(part, Opaque)]
-        hidden = f"; not looked into: {', '.join(opaque)}" if opaque else ""
-        raise TemplateError(
-            f"the prompt has no variable {self._variable!r} for documents; name another with "
-            f"document_variable=...{valid(self._variable, names, what='variables')}{hidden}"
-        )
+def _check_beginning(outliner: Outliner, turn: Turn, variable: str) -> None:
+    """Prompts that differ within an earlier message have no beginning to encode after."""
+    if outliner.cut_at is None:
+        return
+    cut, part = outliner.cut_at
+    if cut is turn or cut.role is None:
+        return
+    raise TemplateError(
+        f"{_described(part)} stands in a message before that of {variable!r}, so "
+        "documents have another beginning in every prompt: give it a value with "
+        "prompt.partial(...), or cache documents without a prompt, and they are encoded "
+        "after what the first prompt shows"
+    )
 
 
-def _without_last_space(nodes: list[Node]) -> list[Node]:
-    """Leave white space before a variable to the prompt: tokenizers join it to the next word."""
-    match nodes:
-        case [*before, Text(text=text)]:
-            return [*before, *([Text(text.rstrip())] if text.strip() else [])]
-    return nodes
+def _check_documents(outliner: Outliner, turns: Iterable[Turn], variable: str) -> None:
+    if variable in outliner.placed:
+        return
+    parts = [part for turn in turns for part in turn.parts]
+    names = {part.name for part in parts if isinstance(part, Variable)}
+    opaque = [part.what for part in parts if isinstance(part, Opaque)]
+    hidden = f"; not looked into: {', '.join(opaque)}" if opaque else ""
+    raise TemplateError(
+        f"the prompt has no variable {variable!r} for documents; name another with "
+        f"document_variable=...{valid(variable, names, what='variables')}{hidden}"
+    )
 
 
-def _named(part: Variable | Opaque) -> str:
-    return f"the variable {part.name!r}" if isinstance(part, Variable) else part.what
-
-
-def _modules(documents: DocumentSource) -> Iterator[Module]:
-    taken: set[str] = set()
-    for document in documents_of(documents):
-        if not (text := text_of(document)).strip():
-            continue
-        title = name = _element(_title(document))
-        for number in count(2):
-            if name not in taken:
-                break
-            name = f"{title}-{number}"
-        taken.add(name)
-        yield Module(name, (Text(text),))
-
-
-def _title(document: Document | str) -> str:
-    if isinstance(document, str):
-        return "document"
-    said = next((document.metadata[n] for n in NAMED_BY if document.metadata.get(n)), None)
-    return PurePath(str(said or document.id or "document")).stem
-
-
-def _element(text: str) -> str:
-    """A name that PML accepts, as near to `text` as can be."""
-    name = sub(r"[^A-Za-z0-9_]+", "-", text).strip("-") or "document"
-    return f"_{name}" if name[0].isdigit() or name in RESERVED else name
-
-
-def _digest(children: tuple[Role, ...]) -> str:
-    return blake2b(repr(children).encode(), digest_size=4).hexdigest()
+def _described(part: Part) -> str:
+    if isinstance(part, Variable):
+        return f"the variable {part.name!r}"
+    return part.what if isinstance(part, Opaque) else "a selector of examples"

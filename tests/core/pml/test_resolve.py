@@ -316,8 +316,23 @@ def test_a_parameter_may_stand_in_a_role_inside_a_module():
     assert spoken(shot, "<shot n='5'/>") == [("user", "For 5")]
 
 
-def test_an_empty_role_element_is_no_message():
+def test_an_empty_role_element_of_the_schema_is_no_message():
     assert spoken("<system></system><user>U</user>", "x") == [("user", "Ux")]
+
+
+def test_an_empty_role_element_of_the_prompt_is_a_message_without_text():
+    assert spoken("<system>S.</system>", "<user/><assistant>A</assistant><user/>") == [
+        ("system", "S."),
+        ("user", ""),
+        ("assistant", "A"),
+        ("user", ""),
+    ]
+    docs = "<user><collection name='c'/></user>"
+    assert spoken(docs, "<user><c/></user><assistant>A</assistant>") == [
+        ("user", ""),
+        ("assistant", "A"),
+    ]
+    assert spoken(docs, "<c/><assistant>A</assistant>") == [("assistant", "A")]
 
 
 # -- errors --------------------------------------------------------------------------------------

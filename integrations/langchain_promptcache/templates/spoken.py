@@ -1,0 +1,45 @@
+"""LangChain's messages -> roles and texts, the whole of what PML can say of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_promptcache.messages import to_engine
+from promptcache.errors import PromptError, valid
+from promptcache.pml.checks import ROLES
+
+Spoken = tuple[str, str]
+"""A role, and what it says."""
+
+
+def spoken_of(messages: Iterable[BaseMessage]) -> Iterator[Spoken]:
+    """Role and text of each message.
+
+    Raises PromptError for a message that is more than text (an image, a call of a tool, a text
+    block with `cache_control`) or that has a role which PML has not.
+    """
+    for number, message in enumerate(to_engine(list(messages)), 1):
+        role = message["role"]
+        if role not in ROLES:
+            raise PromptError(
+                f"message {number} has the role {role!r}, which PML has not{valid(role, ROLES)}"
+            )
+        if more := [name for name in message if message[name] and name not in ("role", "content")]:
+            raise PromptError(f"message {number} has {more[0]!r}, which PML has not")
+        content = message["content"]
+        blocks = [content] if isinstance(content, str) else content
+        yield role, "".join(_text(block, number) for block in blocks)
+
+
+def _text(block: str | dict[str, Any], number: int) -> str:
+    if isinstance(block, str):
+        return block
+    kind, text = block.get("type"), block.get("text")
+    if kind != "text" or not isinstance(text, str):
+        raise PromptError(f"message {number} holds a block of type {kind!r}; PML holds text only")
+    if block.get("cache_control"):
+        raise PromptError(f"message {number} marks a module with cache_control, not with PML")
+    return text
