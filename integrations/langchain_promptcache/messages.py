@@ -2,6 +2,9 @@
 
 Knows LangChain's classes. What a content may hold is checked by the engine, which says in which
 message something else than text stands.
+
+Of an assistant's message, the content blocks that call tools are left to its `tool_calls`, and a
+call that could not be read is the text that the model wrote.
 """
 
 from __future__ import annotations
@@ -9,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
     ChatMessage,
     HumanMessage,
     SystemMessage,
+    ToolCall,
     ToolMessage,
 )
 
@@ -26,23 +31,63 @@ ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (AIMessage, "assistant"),
     (ToolMessage, "tool"),
 )
+CALLS = frozenset({"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use"})
+"""Types of the content blocks that repeat a message's calls: LangChain's, and Anthropic's."""
 SPOKEN = {"human": "user", "ai": "assistant"}
 """LangChain's names of roles that chat templates call otherwise."""
 
 
 def to_engine(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """The messages as dicts with `role` and `content`.
+    """The messages as dicts with `role` and `content`, and the calls and results of tools.
 
-    Raises PromptError for a message of a kind that no chat template has a role for, and for calls
-    of tools, which are not served.
+    Raises PromptError for a message of a kind that no chat template has a role for.
     """
-    return [_to_engine(message, number) for number, message in enumerate(messages, 1)]
+    names: dict[str | None, str] = {}
+    found = []
+    for number, message in enumerate(messages, 1):
+        told: dict[str, Any] = {
+            "role": _role(message, number),
+            "content": _content(message.content),
+        }
+        if isinstance(message, AIMessage):
+            told |= _assistant(message)
+            names |= {call["id"]: call["name"] for call in message.tool_calls}
+        elif isinstance(message, ToolMessage):
+            told["tool_call_id"] = message.tool_call_id
+            told["name"] = message.name or names.get(message.tool_call_id)
+        found.append(told)
+    return found
 
 
-def _to_engine(message: BaseMessage, number: int) -> dict[str, Any]:
-    if isinstance(message, AIMessage) and (message.tool_calls or message.invalid_tool_calls):
-        raise PromptError(f"message {number} calls tools, which promptcache does not serve")
-    return {"role": _role(message, number), "content": _content(message.content)}
+def documents_in(messages: Sequence[BaseMessage]) -> list[Document]:
+    """The documents that tools gave beside their text (`response_format="content_and_artifact"`),
+    as retriever tools do.
+    """
+    return [
+        document
+        for message in messages
+        if isinstance(message, ToolMessage) and isinstance(message.artifact, list | tuple)
+        for document in message.artifact
+        if isinstance(document, Document)
+    ]
+
+
+def _assistant(message: AIMessage) -> dict[str, Any]:
+    content = message.content
+    if not isinstance(content, str):
+        content = [b for b in content if isinstance(b, str) or b.get("type") not in CALLS]
+    unread = [call["args"] for call in message.invalid_tool_calls if call["args"]]
+    if unread and isinstance(content, str):
+        content = "\n".join([*([content] if content else []), *unread])
+    told: dict[str, Any] = {"content": _content(content)}
+    if message.tool_calls:
+        told["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return told
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call["name"], "arguments": call["args"]}
+    return {"type": "function", "id": call["id"], "function": function}
 
 
 def _role(message: BaseMessage, number: int) -> str:

@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import (
+    ToolCallChunk,
+    invalid_tool_call,
+    tool_call,
+    tool_call_chunk,
+)
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from promptcache import Reply, Span, Usage
@@ -21,6 +28,13 @@ def result_of(reply: Reply) -> ChatResult:
     """A whole answer."""
     message = AIMessage(
         content=reply.text,
+        tool_calls=[
+            tool_call(name=call.name, args=call.arguments, id=call.id) for call in reply.tool_calls
+        ],
+        invalid_tool_calls=[
+            invalid_tool_call(name=call.name, args=call.text, id=None, error=call.reason)
+            for call in reply.invalid_tool_calls
+        ],
         usage_metadata=usage_of(reply.usage),
         response_metadata=metadata_of(reply),
     )
@@ -33,14 +47,32 @@ def chunk_of(piece: str) -> ChatGenerationChunk:
 
 
 def last_chunk_of(reply: Reply) -> ChatGenerationChunk:
-    """The end of an answer: no text, and all there is to say about it."""
+    """The end of an answer: no text, its calls, and all there is to say about it."""
     message = AIMessageChunk(
         content="",
+        tool_call_chunks=_call_chunks(reply),
         usage_metadata=usage_of(reply.usage),
         response_metadata=metadata_of(reply),
         chunk_position="last",
     )
     return ChatGenerationChunk(message=message)
+
+
+def _call_chunks(reply: Reply) -> list[ToolCallChunk]:
+    """The calls as LangChain's chunks, each of them whole.
+
+    LangChain repairs what is broken JSON, and so would make calls of what is none: the text of an
+    invalid call that begins as JSON has the reason in front.
+    """
+    said = [(call.name, json.dumps(call.arguments), call.id) for call in reply.tool_calls]
+    chunks = [
+        tool_call_chunk(name=name, args=args, id=id_, index=index)
+        for index, (name, args, id_) in enumerate(said)
+    ]
+    for index, call in enumerate(reply.invalid_tool_calls, len(chunks)):
+        text = f"{call.reason}: {call.text}" if call.text[:1] in ("{", "[") else call.text
+        chunks.append(tool_call_chunk(name=call.name, args=text, id=None, index=index))
+    return chunks
 
 
 def usage_of(usage: Usage) -> UsageMetadata:

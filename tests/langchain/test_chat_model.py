@@ -19,7 +19,7 @@ from langchain_core.runnables import ConfigurableField
 from langchain_promptcache import ChatPromptCache
 from langchain_promptcache.settings import OF_GENERATION, OF_LOADING
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, PromptCacheError
-from promptcache.errors import ModelError, OptionError, PromptError
+from promptcache.errors import ModelError, OptionError, PromptError, TemplateError
 from support.rag import DOCUMENTS, PROMPT, tiny_engine
 from support.words import TEMPLATE
 
@@ -341,7 +341,10 @@ def test_roles_are_the_chat_templates_own(llm: ChatPromptCache) -> None:
     )
 
 
-CALL = ToolCall(name="look", args={}, id="1")
+def test_calls_that_the_chat_template_cannot_render_are_refused(llm: ChatPromptCache) -> None:
+    asked = AIMessage("", tool_calls=[ToolCall(name="look", args={}, id="1")])
+    with pytest.raises(TemplateError, match="message 2 calls tools, which this model's chat"):
+        llm.invoke([HumanMessage("a"), asked])
 
 
 @pytest.mark.parametrize(
@@ -353,7 +356,6 @@ CALL = ToolCall(name="look", args={}, id="1")
             [HumanMessage([{"type": "image", "url": "a"}])],
             "message 1 holds a block of type 'image'",
         ),
-        ([HumanMessage("a"), AIMessage("", tool_calls=[CALL])], "message 2 calls tools"),
         ([HumanMessage("a \ud800")], "message 1 holds a lone surrogate"),
     ],
 )

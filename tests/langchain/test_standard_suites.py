@@ -1,7 +1,13 @@
-"""LangChain's own tests of a chat model, on a tiny random one."""
+"""LangChain's own tests of a chat model, on a tiny random one that writes what a script says.
+
+Every test runs but those of other models behind one object, of images, sound and PDF, and of
+recorded traffic.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from functools import cache
 from typing import Any, Literal
 
@@ -12,9 +18,30 @@ from langchain_tests.unit_tests import ChatModelUnitTests
 
 from langchain_promptcache import ChatPromptCache
 from support.rag import DOCUMENTS, PROMPT, tiny_engine
+from support.scripted import Script, call, tool_engine
 
+CALLS = {
+    "magic_function": {"input": 3},
+    "magic_function_no_args": {},
+    "my_adder_tool": {"a": 3, "b": 4},
+    "get_weather": {"location": "San Francisco, CA"},
+    "greeting_generator": {"answer_style": "Pirate"},
+    "unicode_customer": {"customer_name": "你好 こんにちは", "description": "A company."},
+    "Joke": {"setup": "Why do cats sit?", "punchline": "They may."},
+    "JokeDict": {"setup": "Why do cats sit?", "punchline": "They may."},
+}
 DETAILS = ["cache_read_input", "cache_creation_input"]
-shared_engine = cache(tiny_engine)
+shared_engine = cache(tool_engine)
+
+
+def respond(prompt: str) -> str:
+    """A call of the first tool there is, until it has answered; JSON where that is asked for."""
+    if "Return nothing other than JSON" in prompt:
+        return json.dumps(CALLS["Joke"])
+    tools = re.findall(r'"function": {"name": "(\w+)"', prompt)
+    if not tools or prompt.endswith("</tool_response><|im_end|>\n"):
+        return "Hello to you, and good night."
+    return call(tools[0], **CALLS[tools[0]])
 
 
 class Declared:
@@ -26,7 +53,12 @@ class Declared:
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"engine": shared_engine()}
+        script = {"logits_processor": [Script(respond)]}
+        return {"engine": shared_engine(), "generation_kwargs": script}
+
+    @property
+    def supports_json_mode(self) -> bool:
+        return True
 
     @property
     def supports_model_override(self) -> bool:

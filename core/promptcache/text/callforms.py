@@ -184,13 +184,14 @@ def call_of(value: Any) -> ToolCall:
     name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str) or not name:
         raise UnreadableError("the call has no name")
-    arguments = next((value[key] for key in _ARGUMENTS if value.get(key) is not None), {})
+    given = (value[key] for key in _ARGUMENTS if value.get(key) is not None)
+    arguments: Any = next(given, {})
     if isinstance(arguments, str):
         arguments, _ = decoded(arguments or "{}", 0, name)
     if not isinstance(arguments, dict):
         raise UnreadableError(f"the arguments are {arguments!r:.40}, not a JSON object", name)
-    given = value.get("id")
-    return ToolCall(name, arguments, given if isinstance(given, str) and given else _new_id())
+    own = value.get("id")
+    return ToolCall(name, arguments, own if isinstance(own, str) and own else _new_id())
 
 
 def _new_id() -> str:

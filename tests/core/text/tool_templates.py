@@ -32,9 +32,7 @@ For each call, return a JSON object within <tool_call></tool_call> XML tags:
 {{- call.arguments | tojson }}{{ '}\\n</tool_call>' }}{% endfor %}<|im_end|>
 {% elif m.role == 'tool' %}
 {%- if loop.first or messages[loop.index0 - 1].role != 'tool' %}<|im_start|>user{% endif %}
-<tool_response>
-{{ m.content }}
-</tool_response>
+{{- '\\n<tool_response>\\n' + m.content + '\\n</tool_response>' }}
 {%- if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>
 {% endif %}{% endif %}{% endfor %}
 {%- if add_generation_prompt %}<|im_start|>assistant
