@@ -32,7 +32,8 @@ class PromptModuleIndex(DocumentIntake, DocumentIndex):
     that prompt has in front of its `document_variable`. One that is deleted, or that an upsert
     gives another text, is forgotten by the engine with its attention states, unless another id
     here has the same text. As a retriever it returns the `k` documents that share most words with
-    a query (BM25).
+    a query (BM25). The engine knows texts, and not which index they came from: let one index of an
+    engine hold a text.
 
     `store` keeps the documents. Give a lasting one beside a lasting record manager: what it holds
     is taken in when the index is made. Safe to use from several threads.

@@ -50,18 +50,16 @@ class Keywords:
 
         Those that share most come first, rare words counting more, and the earlier of equals.
         """
-        asked = set(_words_of(question)) & self._seen_in.keys()
-        scores = {name: self._score(asked, words) for name, words in self._words.items()}
-        found = [name for name, score in scores.items() if score]
-        return sorted(found, key=lambda name: -scores[name])[:k]
-
-    def _score(self, asked: set[str], words: Counter[str]) -> float:
-        mean = self._total / len(self._words)
-        long = SATURATION * (1 - LENGTH + LENGTH * words.total() / mean)
-        shared = asked & words.keys()
-        return sum(
-            self._weight(w) * words[w] * (SATURATION + 1) / (words[w] + long) for w in shared
-        )
+        weights = {w: self._weight(w) for w in set(_words_of(question)) & self._seen_in.keys()}
+        mean = self._total / max(len(self._words), 1)
+        scores: dict[str, float] = {}
+        for name, words in self._words.items():
+            if shared := weights.keys() & words.keys():
+                long = SATURATION * (1 - LENGTH + LENGTH * words.total() / mean)
+                scores[name] = sum(
+                    weights[w] * words[w] * (SATURATION + 1) / (words[w] + long) for w in shared
+                )
+        return sorted(scores, key=lambda name: -scores[name])[:k]
 
     def _weight(self, word: str) -> float:
         n = self._seen_in[word]
