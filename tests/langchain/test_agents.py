@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.prompts import PromptTemplate
 from langchain_core.tools import BaseTool, create_retriever_tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
+from langchain_promptcache.messages import to_engine
 from promptcache import PromptCache
 from support.rag import DOCUMENTS, Shelf, reused
-from support.scripted import call, scripted, tool_engine
+from support.scripted import ANSWER, call, scripted, tool_engine
 
 SYSTEM = "You answer questions about lighthouses, music and museums."
 MORE = Document("The harbour of Selm is frozen from December to the middle of March.")
@@ -43,10 +45,12 @@ def answers(messages: list[Any]) -> list[AIMessage]:
     return [message for message in messages if isinstance(message, AIMessage)]
 
 
-def front(message: AIMessage) -> tuple[str, str]:
-    """The beginning of an answer's prompt, and how it came about."""
-    first = message.response_metadata["provenance"][0]
-    return first["module"], first["provenance"]
+def front(message: AIMessage) -> set[str]:
+    """How the system prompt and the tools in an answer's prompt came about."""
+    spans = message.response_metadata["provenance"]
+    found = [span for span in spans if span["module"] == "preamble"]
+    assert sum(span["tokens"] for span in found) > 500  # a byte each: more than the system prompt
+    return {span["provenance"] for span in found}
 
 
 @pytest.fixture
@@ -67,21 +71,33 @@ def test_an_agent_reuses_documents_system_prompt_and_tools_over_turns(
     asked, answered = answers(state["messages"])
     assert asked.tool_calls[0]["args"] == {"query": "How tall is the lighthouse?"}
     assert answered.text == "It is 31 metres tall."
-    assert (front(asked), front(answered)) == (("preamble", "encoded"), ("preamble", "exact"))
+    assert (front(asked), front(answered)) == ({"encoded"}, {"exact"})
     assert answered.usage_metadata["input_token_details"]["cache_creation"] > 0
 
     shelf.documents = [MORE, *reversed(DOCUMENTS)]
     state = agent.invoke({"messages": [*state["messages"], HumanMessage("And when is it cold?")]})
     *_, asked, answered = answers(state["messages"])
-    assert front(asked) == front(answered) == ("preamble", "exact")
+    assert front(asked) == front(answered) == {"exact"}
     assert reused(asked, DOCUMENTS, engine) == reused(answered, DOCUMENTS, engine) == 1
 
     shelf.documents = [DOCUMENTS[1], MORE]
     fresh = agent.invoke({"messages": [HumanMessage("Who plays the viola in winter?")]})
     asked, answered = answers(fresh["messages"])
-    assert front(asked) == front(answered) == ("preamble", "exact")
+    assert front(asked) == front(answered) == {"exact"}
     assert reused(answered, shelf.documents, engine) == 1
     assert answered.usage_metadata["input_token_details"]["cache_creation"] == 0
+
+
+def test_an_agents_prompts_are_those_of_the_template_itself(engine: PromptCache) -> None:
+    llm, tool = scripted(respond, engine), search(Shelf(documents=DOCUMENTS))
+    state = create_agent(llm, [tool], system_prompt=SYSTEM).invoke(
+        {"messages": [HumanMessage("How tall is it?")]}
+    )
+    told = to_engine([SystemMessage(SYSTEM), *state["messages"][:-1]])
+    own = engine.tokenizer.apply_chat_template(
+        told, tools=[convert_to_openai_tool(tool)], add_generation_prompt=True, tokenize=False
+    )
+    assert llm.generation_kwargs["logits_processor"][0].prompts[-1] + ANSWER == own
 
 
 async def test_an_asynchronous_agent_streams_its_answer(engine: PromptCache) -> None:
