@@ -18,9 +18,8 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
-    "library", "conversations", "trace", "reply", "account", "contexts", "prompts", "options",
-    "pipeline", "placing", "shelf",
-    "stream", "engine", "pocket", "bench", "cli",
+    "library", "conversations", "trace", "reply", "account", "headers", "contexts", "prompts",
+    "options", "pipeline", "placing", "shelf", "stream", "engine", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
@@ -68,7 +67,16 @@ def test_core_never_imports_a_framework() -> None:
 
 def test_markup_and_text_segments_need_no_torch() -> None:
     for layer, path in modules():
-        if layer in ("errors", "segments", "pml", "contexts", "prompts", "trace", "layout"):
+        if layer in (
+            "errors",
+            "segments",
+            "pml",
+            "headers",
+            "contexts",
+            "prompts",
+            "trace",
+            "layout",
+        ):
             assert not [n for n in imported(path) if n.split(".")[0] == "torch"], path
 
 

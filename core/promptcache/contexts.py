@@ -1,10 +1,11 @@
 """Which part of a recognised prompt is its preamble: what its documents are encoded after.
 
 A prompt of a schema says so itself. In any other prompt it is a declared preamble that the prompt
-begins with; otherwise everything before the first document. Prompts that put the question first
-would make that a new context every time: when three of them have begun differently, the part
-common to them is learned, logged once, and counts as declared from there on. A beginning that
-comes again stays the context that it was.
+begins with; otherwise everything before the first document and its header, or, where turns of a
+conversation stand between, the system message. Prompts that put the question first would make
+that a new context every time: when three of them have begun differently, the part common to them
+is learned, logged once, and counts as declared from there on. A beginning that comes again stays
+the context that it was.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from threading import Lock
 
+from promptcache.headers import without_header
 from promptcache.segments import Kind, Segment, joined
 
 log = logging.getLogger("promptcache")
@@ -52,7 +54,7 @@ class Contexts:
         """
         text = joined(preamble)
         with self._lock:
-            if _content(preamble) >= WORTHWHILE:
+            if content_of(preamble) >= WORTHWHILE:
                 _add(self._declared, text)
             elif text:
                 self._for_documents.setdefault(text, set()).update(documents)
@@ -61,7 +63,7 @@ class Contexts:
         """The segments with their preamble marked, split where it ends inside one.
 
         `shown` is the length of a preamble that the request itself shows to be one (a system
-        message and the tools after it), for prompts that do not begin with a declared one.
+        message, the tools after it), for prompts that do not begin with a declared one.
         """
         end = next((i for i, s in enumerate(segments) if s.kind is Kind.MODULE), None)
         head = tuple(segments[:end])
@@ -71,8 +73,8 @@ class Contexts:
             if not length:
                 length = min(shown, len(text))
             if not length and end is not None:
-                document = segments[end].module or ""
-                length = self._length(head, text, document)
+                head = without_header(head, segments[end:])
+                length = self._length(head, joined(head), segments[end].module or "")
         return mark_beginning(segments, length)
 
     def _length(self, head: tuple[Segment, ...], text: str, document: str) -> int:
@@ -115,7 +117,8 @@ def _beginning(preambles: Iterable[str], text: str) -> int:
     return next((len(preamble) for preamble in preambles if text.startswith(preamble)), 0)
 
 
-def _content(segments: Iterable[Segment]) -> int:
+def content_of(segments: Iterable[Segment]) -> int:
+    """Characters of content, the template's own text aside."""
     return sum(len(segment.text) for segment in segments if segment.kind is not Kind.CONTROL)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ from promptcache.pml import Schema
 from promptcache.prompts import MessageLike, Prompts, check_text
 from promptcache.reply import Reply, Stage
 from promptcache.reuse import Modular, ReusePolicy
-from promptcache.segments import Segment
+from promptcache.segments import Kind, Segment
 from promptcache.shelf import CachedDocuments, Shelf
 from promptcache.store import MemoryStore, Store, default_budget
 from promptcache.stream import Stream
@@ -198,7 +199,8 @@ class PromptCache:
         """`generate`, piece by piece."""
         clock = Clock()
         segments = self._prompts.from_pml(prompt, self._shelf.texts)
-        return self._start(segments, clock, options, strip=False)
+        is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
+        return self._start(segments, clock, options, strip=is_chat)
 
     def stream_text(self, prompt: str, **options: Any) -> Stream:
         """`generate_text`, piece by piece."""
@@ -225,6 +227,11 @@ class PromptCache:
         `tool_choice` that cannot be kept.
         """
         return self._prompts.calling(tools, tool_choice)
+
+    @property
+    def schemas(self) -> Mapping[str, Schema]:
+        """The registered schemas by their names."""
+        return MappingProxyType(self._prompts.schemas)
 
     @property
     def fingerprint(self) -> str:
@@ -260,7 +267,6 @@ class PromptCache:
         new_tokens = config_new_tokens(self.model) or DEFAULT_NEW_TOKENS
         asked = RequestOptions.parse(options, self.reuse, new_tokens)
         stop = asked.stop or config_stop_strings(self.model)
-        notes = self._shelf.missing(asked.expected, segments)
         clock.lap(Stage.PARSE)
         prefilled = self._pipeline.run(
             segments,
@@ -269,7 +275,7 @@ class PromptCache:
             room=asked.max_new_tokens,
             bare=self._bare,
             continues=continues,
-            notes=notes,
+            notes=lambda: self._shelf.missing(asked.expected, segments),
         )
         return Stream(
             prefilled,

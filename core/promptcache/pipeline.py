@@ -6,7 +6,7 @@ Layout, look-up, assembly, prefill, each timed. Knows nothing about markup, temp
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -34,6 +34,7 @@ from promptcache.text.tokenize import SegmentTokenizer
 from promptcache.trace import Trace
 
 T = TypeVar("T")
+Notes = Callable[[], Iterable[str]]
 log = logging.getLogger("promptcache")
 
 
@@ -69,7 +70,7 @@ class Prefilled:
     logits: Tensor
     room: int
     served: Served
-    notes: tuple[str, ...]
+    notes: Notes
     pipeline: Pipeline
 
     @cached_property
@@ -128,12 +129,13 @@ class Pipeline:
         room: int,
         bare: bool = False,
         continues: bool = False,
-        notes: Sequence[str] = (),
+        notes: Notes = tuple,
     ) -> Prefilled:
         """Everything up to the logits of the last token.
 
         `continues` says that the prompt holds an earlier answer: what keeps earlier turns from
-        being reused is noted then.
+        being reused is noted then. `notes` are asked for what else there is to say about the
+        prompt, after the first token.
 
         Raises PromptError for a prompt that is empty or leaves no room in the model's window,
         UnsupportedModelError when the policy cannot be served, OutOfMemoryError when memory runs
@@ -188,7 +190,7 @@ class Pipeline:
         policy: ReusePolicy,
         clock: Clock,
         room: int,
-        notes: Sequence[str],
+        notes: Notes,
         *,
         continues: bool,
     ) -> Prefilled:
@@ -213,12 +215,12 @@ class Pipeline:
         logits = prefill(self._runner, self._traits, arena, layout, positions)
         clock.lap(Stage.PREFILL)
         served = Served(reused, records, missing, recalled, origins)
-        return Prefilled(layout, arena, logits, room, served, (*notes, *warnings), self)
+        return Prefilled(layout, arena, logits, room, served, lambda: (*notes(), *warnings), self)
 
     def account(self, prefilled: Prefilled) -> tuple[Trace, Usage]:
         """The provenance of every token of a prompt, and its sums."""
         decode, tier = self._tokenizer.decode, self._library.store.tier
-        return trace_of(prefilled.layout, prefilled.served, decode, tier, prefilled.notes)
+        return trace_of(prefilled.layout, prefilled.served, decode, tier, tuple(prefilled.notes()))
 
     def keep(self, prefilled: Prefilled, answer: Sequence[int]) -> None:
         """Let later prompts that go on from this one and its answer reuse their states."""

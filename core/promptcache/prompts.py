@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from promptcache.contexts import Contexts, mark_beginning
+from promptcache.contexts import WORTHWHILE, Contexts, content_of, mark_beginning
 from promptcache.errors import PromptError, valid
 from promptcache.pml import (
     Collection,
@@ -136,8 +136,9 @@ class Prompts:
         """The segments of chat messages, through the model's chat template.
 
         With `tools`, the system message and their descriptions, as far as they stand in front,
-        are the preamble. `opening` is what the answer is made to begin with. Raises
-        PromptError for a message that has no role or a content that is not text.
+        are the preamble; the system message is, where turns stand before the first document.
+        `opening` is what the answer is made to begin with. Raises PromptError for a message that
+        has no role or a content that is not text.
         """
         if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
             raise PromptError(
@@ -150,13 +151,15 @@ class Prompts:
         parsed = [_message(m, i, recognise, once) for i, m in enumerate(messages)]
         if not any(message.text.strip() for message in parsed):
             raise PromptError("the messages have no text: there is nothing to generate from")
-        if not tools:
+        if not tools and not _turns_before_documents(parsed):
             return self._contexts.mark(self._template.render(parsed))
         marked = [_system_as_preamble(message) for message in parsed]
         rendered = self._template.render(marked, tools=tools)
-        shown = joined(takewhile(lambda segment: segment.preamble, rendered))
+        preamble = list(takewhile(lambda segment: segment.preamble, rendered))
+        shown = joined(preamble)
         whole = all(name in shown for name in parameters_by_name(tools_as_json(tools)))
-        return (*self._contexts.mark(rendered, len(shown) if whole else 0), *opening)
+        enough = tools or content_of(preamble) >= WORTHWHILE
+        return (*self._contexts.mark(rendered, len(shown) if whole and enough else 0), *opening)
 
 
 class _Once:
@@ -172,6 +175,16 @@ class _Once:
             return Segment(segment.text, note=AGAIN)
         self._used.add(segment.module)
         return segment
+
+
+def _turns_before_documents(messages: Sequence[Message]) -> bool:
+    """Whether something was said before the message that holds the first document."""
+    for message in messages:
+        if any(segment.kind is Kind.MODULE for segment in message.segments):
+            return False
+        if message.role not in SYSTEM_ROLES:
+            return any(s.kind is Kind.MODULE for m in messages for s in m.segments)
+    return False
 
 
 def _system_as_preamble(message: Message) -> Message:

@@ -66,7 +66,8 @@ class Reply:
     """An answer, and all there is to know about how it came about.
 
     `text` is what it says; the tools that it calls are `tool_calls`, or, where a call cannot be
-    read, `invalid_tool_calls`. `ttft` is the time from the call to the first token, `timings` its stages, all in seconds.
+    read, `invalid_tool_calls`. `ttft` is the time from the call to the first token, `timings` its
+    stages, all in seconds.
     """
 
     text: str

@@ -24,6 +24,8 @@ from promptcache.text.recognize import Recognizer
 T = TypeVar("T")
 log = logging.getLogger("promptcache")
 
+NOTED = 8
+"""Documents that a note is written about, where many are in a prompt in another form."""
 CHUNK = 32
 """Modules that are encoded before the next ones are looked at."""
 
@@ -77,14 +79,25 @@ class Shelf:
         return self._recognizer.recognise(text)
 
     def missing(self, expected: Iterable[str], segments: Sequence[Segment]) -> list[str]:
-        """A line for each expected document that is no module of these segments, and why."""
+        """A line for each expected document that is no module of these segments, and why; and for
+        each registered one that stands there in another form.
+        """
         used = {key_of(segment.text) for segment in segments if segment.kind is Kind.MODULE}
         text = joined(segments)
-        return [
+        lines = [
             f"the document {document[:40]!r} was expected: {self._why_missing(document, text)}"
             for document in expected
             if key_of(document) not in used
         ]
+        told = used.union(map(key_of, expected))
+        spoiled = self._recognizer.spoiled(text, told)
+        lines += [
+            f"the document {self.texts[key][:40]!r} is not recognised here: {why}"
+            for key, why in spoiled[:NOTED]
+        ]
+        if len(spoiled) > NOTED:
+            lines.append(f"and {len(spoiled) - NOTED} documents more in such a form")
+        return lines
 
     def _why_missing(self, document: str, text: str) -> str:
         key = key_of(document)
@@ -173,7 +186,7 @@ class Shelf:
                 known += 1
                 self._recognizer.remove(key)
                 for name in (key, *self._names.pop(key, ())):
-                    del self.texts[name]
+                    self.texts.pop(name, None)  # another thread may forget it, too
                     self._library.delete_named(name)
         return known
 

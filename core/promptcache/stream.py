@@ -11,9 +11,10 @@ from typing import Any
 from promptcache.model.decode import FinishReason, decode
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.pipeline import Clock, Prefilled
-from promptcache.reply import Reply, Stage
+from promptcache.reply import Reply, Stage, Usage
 from promptcache.text.callstream import CallStream
 from promptcache.text.stream import TextStream
+from promptcache.trace import Trace
 
 
 class Stream(Iterator[str]):
@@ -38,6 +39,7 @@ class Stream(Iterator[str]):
         policy: str,
     ) -> None:
         self._prefilled: Prefilled | None = prefilled
+        self._account: tuple[Trace, Usage] | None = None
         self._room = prefilled.room
         self._text = text
         self._ids: list[int] = []
@@ -53,7 +55,6 @@ class Stream(Iterator[str]):
         clock.lap(Stage.SAMPLE)
         self._ttft = clock.total
         self._timings = MappingProxyType(dict(clock.stages))
-        self._trace, self._usage = prefilled.account
 
     def __next__(self) -> str:
         with self._stepping:
@@ -85,12 +86,13 @@ class Stream(Iterator[str]):
     @property
     def reply(self) -> Reply:
         """The answer so far, whole once the stream has ended."""
+        trace, usage = self._account or self._present_account()
         ended = self._eos or self._text.met_stop or len(self._ids) < self._room
         reason: FinishReason = "stop" if ended else "length"
         return Reply(
             text=self._text.text,
-            usage=replace(self._usage, output_tokens=len(self._ids)),
-            trace=self._trace,
+            usage=replace(usage, output_tokens=len(self._ids)),
+            trace=trace,
             ttft=self._ttft,
             timings=self._timings,
             finish_reason=reason,
@@ -121,9 +123,19 @@ class Stream(Iterator[str]):
         tokens, self._tokens = self._tokens, None
         if tokens is not None:
             tokens.close()
-        prefilled, self._prefilled = self._prefilled, None
-        if prefilled is not None and self._ids:
+        if (prefilled := self._prefilled) is None:
+            return
+        self._account = prefilled.account
+        self._prefilled = None
+        if self._ids:
             prefilled.pipeline.keep(prefilled, self._ids)
+
+    def _present_account(self) -> tuple[Trace, Usage]:
+        """Where the prompt's tokens came from; worked out no earlier than somebody asks."""
+        prefilled = self._prefilled
+        account = prefilled.account if prefilled is not None else self._account
+        assert account is not None
+        return account
 
 
 def _end_tokens(runner: ModelRunner, options: dict[str, Any]) -> frozenset[int]:

@@ -112,3 +112,33 @@ def test_no_text_is_ever_lost_or_moved(texts: list[str]) -> None:
     contexts = Contexts()
     for text in texts:
         preamble(contexts, SYSTEM, Segment(text or "x"), DOCUMENT, Segment("tail"), END)
+
+
+def titled(*titles: str, rule: str = "\n\n", end: str = "\n") -> list[Segment]:
+    """Documents with headers, after an instruction."""
+    segments = [SYSTEM, Segment(f"{BRIEF}\n\n<docs>\n{titles[0]}{end}")]
+    for number, title in enumerate(titles):
+        if number:
+            segments.append(Segment(f"{rule}{title}{end}"))
+        segments.append(Segment(f"Document {number}.", Kind.MODULE, f"d{number}"))
+    return [*segments, Segment("\n</docs>"), END]
+
+
+def test_a_header_that_differs_between_documents_is_no_part_of_their_context() -> None:
+    for titles in (("One", "Two"), ("[1]", "[2]", "[3]"), ("a: b\nc: d", "a: f\nc: g")):
+        assert preamble(Contexts(), *titled(*titles)) == f"<|system|>{BRIEF}\n\n<docs>"
+        got = preamble(Contexts(), *titled(*titles, end="\n\n"))
+        assert got == f"<|system|>{BRIEF}\n\n<docs>"
+    assert preamble(Contexts(), *titled("1: ", "2: ", end="")) == f"<|system|>{BRIEF}\n\n<docs>"
+
+
+def test_a_header_that_is_the_same_before_every_document_is_part_of_their_context() -> None:
+    expected = f"<|system|>{BRIEF}\n\n<docs>\nText:\n"
+    assert preamble(Contexts(), *titled("Text:", "Text:")) == expected
+    assert preamble(Contexts(), *titled("Text:", "Text:", "Text:")) == expected
+
+
+def test_a_rule_between_documents_is_no_header() -> None:
+    segments = [SYSTEM, Segment(f"{BRIEF}\n"), DOCUMENT, Segment("\n---\n"),
+                Segment("Another.", Kind.MODULE, "e")]  # fmt: skip
+    assert preamble(Contexts(), *segments) == f"<|system|>{BRIEF}\n"

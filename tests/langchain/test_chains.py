@@ -98,38 +98,35 @@ def lcel_with_plain_prompt(llm: BaseChatModel, documents: list[Document]) -> Run
 class Case:
     """A chain, and what stands right in front of its documents in every one of its prompts.
 
-    follows: the first document follows what the prompt's schema declares, with nothing between;
-    settled: what precedes it is the same whichever documents come, so that it can be learned.
+    follows: the first document follows what the prompt's schema declares, with nothing between.
     """
 
     name: str
     make: Make
     prompt: BasePromptTemplate[Any]
     follows: bool = True
-    settled: bool = True
 
 
 CASES = [
     Case("stuff", stuff(PROMPT), PROMPT),
     Case("history", stuff(HISTORY), HISTORY),
     Case("labelled", stuff(PROMPT, LABEL), PROMPT, follows=False),
-    Case("titled", stuff(PROMPT, TITLE), PROMPT, follows=False, settled=False),
+    Case("titled", stuff(PROMPT, TITLE), PROMPT, follows=False),
     Case("question first", stuff(HUB), HUB, follows=False),
     Case("retrieval", retrieval, PROMPT),
     Case("lcel", lcel, PROMPT),
     Case("lcel with a plain prompt", lcel_with_plain_prompt, PLAIN),
     Case("readme", stuff(README), README),
-    Case("readme titled", stuff(README, TITLE), README, follows=False, settled=False),
+    Case("readme titled", stuff(README, TITLE), README, follows=False),
     Case("readme after a stranger", stuff(README, before=[STRANGER]), README, follows=False),
     Case(
         "readme titled, after a stranger",
         stuff(README, TITLE, before=[STRANGER]),
         README,
         follows=False,
-        settled=False,
     ),
     Case("brief, question first", stuff(BRIEF), BRIEF, follows=False),
-    Case("no text, titled", stuff(BARE, TITLE), BARE, follows=False, settled=False),
+    Case("no text, titled", stuff(BARE, TITLE), BARE, follows=False),
     Case("nothing but the question first", stuff(ASKED), ASKED, follows=False),
 ]
 
@@ -157,7 +154,6 @@ def answered(
     return ear.message
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.settled], ids=name_of)
 def test_documents_that_were_registered_are_all_reused_from_the_second_call_on(
     case: Case, engine: PromptCache
 ) -> None:

@@ -34,12 +34,12 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         (
             Shape((2, 5), (1, 3), (4, 12), alike=1.0, shared=True),
-            Shape((2, 8), (3, 6), (3, 18), unanswerable=0.2, two_documents=0.1, alike=0.3),
+            Shape((2, 8), (3, 6), (3, 18), unanswerable=0.2, two_documents=0.25, alike=0.3),
             # Asked first, a context teaches one answer only: many short ones, some long.
             Shape((1, 4), (1, 4), (1, 1), unanswerable=0.2, alike=0.5, asked_first=1.0),
-            Shape((2, 8), (3, 6), (1, 2), unanswerable=0.2, alike=0.3, asked_first=1.0),
+            Shape((3, 8), (3, 6), (1, 2), unanswerable=0.2, alike=0.3, asked_first=1.0),
         ),
-        (0.1, 0.35, 0.45, 0.1),
+        (0.05, 0.45, 0.3, 0.2),
         1024,
     ),
 )

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator
 
 _SMALLEST_PART = 32
 """Characters of a document that are not in a prompt by chance."""
+
+_ESCAPED = re.compile(r"""\\(?:x[0-9a-f]{2}|u[0-9a-fA-F]{4}|U000[0-9a-f]{5}|[nrtbf'"\\/])""")
+_SIGNS = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 
 
 def why_not_found(text: str, document: str) -> str | None:
@@ -30,10 +34,28 @@ def why_not_found(text: str, document: str) -> str | None:
     return f"cut: {part:,} of its {len(document):,} characters are there in one piece"
 
 
+def unescaped(text: str) -> Iterator[str]:
+    """`text` as it was before something escaped it, for each known way that may have been used."""
+    if "&" in text:
+        yield html.unescape(text)
+    if "\\" in text:
+        yield (
+            _ESCAPED.sub(_unescape, text)
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+        )
+
+
+def _unescape(match: re.Match[str]) -> str:
+    said = match[0][1:]
+    return chr(int(said[1:], 16)) if said[0] in "xuU" else _SIGNS.get(said, said)
+
+
 def _spoiled(document: str) -> Iterator[tuple[str, str]]:
     escaped = "HTML-escaped: a mustache template does that to {{name}}, not to {{{name}}}"
     yield html.escape(document), escaped
     yield html.escape(document, quote=False), escaped
+    yield html.escape(document, quote=False).replace('"', "&quot;"), escaped
     yield html.escape(document).replace("&#x27;", "&#39;"), escaped
     as_repr = "repr-escaped: a list or an object was put into the prompt instead of its text"
     yield repr(document)[1:-1], as_repr

@@ -18,12 +18,13 @@ This file does not know tokens or roles.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from threading import Lock
 
 from promptcache.errors import OptionError, PromptError, valid
 from promptcache.segments import Kind, Segment
-from promptcache.text.explain import why_not_found
+from promptcache.text.explain import unescaped, why_not_found
 from promptcache.text.trie import GRAM, Trie
 
 AGAIN = "the same document stands earlier in this prompt; a module is reused once per prompt"
@@ -131,3 +132,16 @@ class Recognizer:
             return why_not_found(text, document)
         over = [m.name for m in matches if m.start < at + len(document.strip()) and m.stop > at]
         return f"its text is part of another document's here: {', '.join(over)}" if over else None
+
+    def spoiled(self, text: str, known: Container[str]) -> list[tuple[str, str]]:
+        """Documents that are in `text` escaped, so that they are not found there, and how.
+
+        Documents whose names are `known` are left out.
+        """
+        found: dict[str, str] = {}
+        for undone in unescaped(text):
+            for match in self.find(undone):
+                told = match.name in known or match.name in found
+                if not told and (reason := self.explain(text, match.name)):
+                    found[match.name] = reason
+        return list(found.items())
