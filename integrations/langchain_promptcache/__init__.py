@@ -18,12 +18,14 @@ from langchain_promptcache.chat_model import ChatPromptCache
 from langchain_promptcache.index import PromptModuleIndex
 from langchain_promptcache.llm import PromptCacheLLM
 from langchain_promptcache.observe import observe_retrievers
+from langchain_promptcache.pml_template import PMLPromptTemplate
 from langchain_promptcache.retriever import PromptCacheRetriever
 from langchain_promptcache.templates import schema_from_prompt, translate
 from langchain_promptcache.transformer import PromptModuleTransformer
 
 __all__ = [
     "ChatPromptCache",
+    "PMLPromptTemplate",
     "PromptCacheLLM",
     "PromptCacheRetriever",
     "PromptModuleIndex",

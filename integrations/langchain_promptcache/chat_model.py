@@ -21,6 +21,7 @@ from langchain_promptcache.caching import DocumentCaching, Front
 from langchain_promptcache.documents import texts_of
 from langchain_promptcache.messages import documents_in, to_engine
 from langchain_promptcache.outputs import chunk_of, last_chunk_of, result_of
+from langchain_promptcache.pml_requests import stream_of
 from langchain_promptcache.structured import CALLED, note_promise, structured
 from langchain_promptcache.templates import schema_from_prompt
 from langchain_promptcache.tools import ToolLike, described
@@ -104,8 +105,9 @@ class ChatPromptCache(DocumentCaching, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        told, options = self._request(messages, stop, kwargs)
-        return result_of(self.engine.generate_messages(told, **options))
+        *_, reply = self._answer(messages, stop, kwargs)
+        assert isinstance(reply, Reply)
+        return result_of(reply)
 
     def _stream(
         self,
@@ -144,7 +146,7 @@ class ChatPromptCache(DocumentCaching, BaseChatModel):
     ) -> Generator[str | Reply]:
         """The pieces of an answer's text, and then all of it."""
         told, options = self._request(messages, stop, given)
-        with self.engine.stream_messages(told, **options) as stream:
+        with stream_of(self.engine, messages, told, options) as stream:
             yield from stream
             yield stream.reply
 

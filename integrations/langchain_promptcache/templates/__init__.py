@@ -3,11 +3,15 @@
     schema = schema_from_prompt(prompt)
     print(write(schema))
 
-A kind of template is a file: it turns its own form into `Turn`s of `parts`, and `schema` makes a
-schema of those.
+    translate(prompt).render({"context": documents, "input": question}).markup
+
+What is known of a template: `formats`, `strings` and `chat` turn each form of template into `Turn`s
+of `parts`, of which `outline` and `schema` make a schema. What is known of one prompt: LangChain
+renders it, and `translation` and `align` cut that into what it imports of the schema and its own
+text. `marked` is the other way about, from PML with variables to messages.
 """
 
 from langchain_promptcache.templates.schema import DOCUMENT_VARIABLE, schema_from_prompt
-from langchain_promptcache.templates.translation import Rendered, Translation, translate
+from langchain_promptcache.templates.translation import translate
 
-__all__ = ["DOCUMENT_VARIABLE", "Rendered", "Translation", "schema_from_prompt", "translate"]
+__all__ = ["DOCUMENT_VARIABLE", "schema_from_prompt", "translate"]

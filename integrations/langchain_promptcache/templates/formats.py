@@ -16,7 +16,10 @@ from langchain_core.utils import mustache
 from langchain_promptcache.templates.parts import Fixed, Form, Opaque, Part, Variable
 
 Values = Mapping[str, Any]
-"""Partial variables and their values."""
+"""Partial variables and their values, and GIVEN for the variables that every prompt is given."""
+
+GIVEN = object()
+"""Stands above a partial variable further in, as the value that LangChain passes down does."""
 
 _TAGS = {Form.ESCAPED: "variable", Form.RAW: "no escape"}
 
@@ -91,7 +94,7 @@ def _jinja2_output(node: nodes.Expr, values: Values) -> Part:
 def _variable(name: str, form: Form, values: Values) -> Part:
     if isinstance(value := values.get(name), str | int | float):
         return Fixed(said(value, form))
-    if name in values:
+    if values.get(name, GIVEN) is not GIVEN:
         return Opaque(f"the partial variable {name!r}, whose value is called for")
     return Variable(name, form)
 

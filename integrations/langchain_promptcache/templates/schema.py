@@ -14,6 +14,7 @@ from langchain_core.prompts.string import StringPromptTemplate
 
 from langchain_promptcache.documents import DocumentSource
 from langchain_promptcache.templates.chat import examples_of, turns_of
+from langchain_promptcache.templates.formats import GIVEN
 from langchain_promptcache.templates.naming import Names, digest, modules_of
 from langchain_promptcache.templates.outline import Outline, Outliner, with_parameters
 from langchain_promptcache.templates.parts import Fixed, Opaque, Part, Turn, Variable
@@ -82,7 +83,7 @@ def named(outline: Outline, name: str | None) -> Schema:
 def template_turns(prompt: BasePromptTemplate[Any]) -> Iterator[Turn]:
     """The turns of any kind of template. Raises TemplateError for one of an unknown kind."""
     if isinstance(prompt, ChatPromptTemplate):
-        return turns_of(prompt)
+        return turns_of(prompt, dict.fromkeys(prompt.input_variables, GIVEN))
     if isinstance(prompt, FewShotChatMessagePromptTemplate):
         return examples_of(prompt)
     if isinstance(prompt, StringPromptTemplate):  # chat models get its text as the user's

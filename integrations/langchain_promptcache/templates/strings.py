@@ -68,12 +68,16 @@ def _few_shot(template: FewShotPromptTemplate, values: Values) -> Iterator[Part]
 def _few_shot_of_templates(template: FewShotPromptWithTemplates, values: Values) -> Iterator[Part]:
     """LangChain formats prefix and suffix, joins them, and applies a format to that once more."""
     separator, examples = template.example_separator, example_texts(template)
-    before = [*parts_of(template.prefix, _only(template.prefix, values))] if template.prefix else []
+    before: list[Part] = []
+    if template.prefix is not None:
+        before += parts_of(template.prefix, _only(template.prefix, values))
+        # what the prefix takes, the suffix is not given
+        values = {n: v for n, v in values.items() if n not in template.prefix.input_variables}
     after = list(parts_of(template.suffix, _only(template.suffix, values)))
     fixed = [part.text for part in (*before, *after) if isinstance(part, Fixed)]
     if any(BRACES & set(text) for text in (*fixed, *(examples or ()), separator)):
         yield Opaque("a few-shot template with braces in its text")
-        return
+        before, examples, after = [], [], [p for p in (*before, *after) if isinstance(p, Variable)]
     if any(isinstance(part, Fixed) for part in before):
         before.append(Fixed(separator))
     if any(isinstance(part, Fixed) for part in after):  # else it may be empty, and no part of it

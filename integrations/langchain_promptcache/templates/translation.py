@@ -10,36 +10,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.documents import Document
-from langchain_core.messages import BaseMessage
+from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import BasePromptTemplate
 
-from langchain_promptcache.documents import text_of
 from langchain_promptcache.templates.align import Filling, align
 from langchain_promptcache.templates.formats import said
 from langchain_promptcache.templates.outline import Outline
+from langchain_promptcache.templates.rendered import Rendered
 from langchain_promptcache.templates.schema import DOCUMENT_VARIABLE, named, outline_of
 from langchain_promptcache.templates.search import Region
 from langchain_promptcache.templates.selectors import Selected, listening
 from langchain_promptcache.templates.spoken import spoken_of
+from langchain_promptcache.templates.values import texts_given
 from promptcache.errors import PromptError, TemplateError
-from promptcache.pml import Collection, Prompt, Schema, write
+from promptcache.pml import Collection, Schema
 from promptcache.pml.tree import walk
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """One prompt: what it imports of the schema, the documents by their keys, and its messages."""
-
-    schema: Schema
-    prompt: Prompt
-    documents: Mapping[str, str]
-    messages: tuple[BaseMessage, ...]
-
-    @property
-    def markup(self) -> str:
-        """The prompt in PML, which `PromptCache.generate` takes."""
-        return write(self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,7 @@ class Translation:
         if missing := sorted(set(self.template.input_variables) - variables.keys()):
             raise PromptError(f"the prompt needs a value for {', '.join(map(repr, missing))}")
         request = self.request(variables)
-        return request.aligned(request.messages())
+        return request.rendered(request.value())
 
     def request(self, variables: Mapping[str, Any]) -> Request:
         """What is to be rendered, before it is."""
@@ -71,7 +56,7 @@ class Translation:
         collections = {c.name: c for c in walk(self.schema.children) if isinstance(c, Collection)}
         for name, variable in self.outline.documents.items():
             given = values.get(variable.name, "")
-            texts = None if isinstance(given, str) else _texts(given, variable.name)
+            texts = None if isinstance(given, str) else texts_given(given, variable.name)
             if texts is not None:
                 values[variable.name] = given = collections[name].separator.join(texts)
             stripped = tuple(text.strip() for text in texts or () if text.strip())
@@ -83,7 +68,10 @@ class Translation:
         }
         selected: list[Selected] = []
         template = listening(self.template, selected)
-        return Request(self, template, values, regions, arguments, selected)
+        joined = any(
+            isinstance(variables.get(v.name), str) for v in self.outline.documents.values()
+        )
+        return Request(self, template, values, regions, arguments, selected, joined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +84,20 @@ class Request:
     regions: Mapping[str, Region]
     arguments: Mapping[tuple[str, str], str]
     selected: list[Selected]
+    joined: bool
+    """Whether documents came as one text, in which they are for the engine to recognise."""
 
-    def messages(self) -> list[BaseMessage]:
-        """The messages that LangChain makes of the template."""
-        return self.template.format_prompt(**self.values).to_messages()
+    def value(self) -> PromptValue:
+        """What LangChain makes of the template."""
+        return self.template.format_prompt(**self.values)
 
-    async def amessages(self) -> list[BaseMessage]:
+    async def avalue(self) -> PromptValue:
         """The same, with selectors that wait."""
-        return (await self.template.aformat_prompt(**self.values)).to_messages()
+        return await self.template.aformat_prompt(**self.values)
 
-    def aligned(self, messages: Iterable[BaseMessage]) -> Rendered:
-        """The prompt in PML that says these messages. Raises as `Translation.render` does."""
-        messages, outline = tuple(messages), self.translation.outline
+    def rendered(self, value: PromptValue) -> Rendered:
+        """The prompt in PML that says the same. Raises as `Translation.render` does."""
+        outline = self.translation.outline
         if missing := [place[1] for place in outline.parameters if place not in self.arguments]:
             raise TemplateError(f"the parameter {missing[0]!r} has no value of the prompt's own")
         regions = dict(self.regions)
@@ -118,8 +108,8 @@ class Request:
             regions.setdefault(name, Region((), ""))
         schema = self.translation.schema
         filling = Filling(regions, self.arguments)
-        prompt, documents = align(schema, outline, list(spoken_of(messages)), filling)
-        return Rendered(schema, prompt, documents, messages)
+        prompt, documents = align(schema, outline, list(spoken_of(value.to_messages())), filling)
+        return Rendered(schema, prompt, documents, value)
 
 
 def translate(
@@ -145,16 +135,3 @@ def translate(
         document_variables = (document_variables,)
     outline = outline_of(prompt, document_variables, parameters or {})
     return Translation(prompt, named(outline, name), outline)
-
-
-def _texts(given: object, variable: str) -> list[str]:
-    """The texts of documents, just as LangChain would put them into the prompt."""
-    documents = [given] if isinstance(given, Document) else given
-    if not isinstance(documents, list | tuple):
-        raise PromptError(
-            f"{variable!r} is a {type(given).__name__}; expected documents or texts, or one text "
-            "that holds them"
-        )
-    for document in documents:
-        text_of(document)  # refuses what is neither
-    return [d.page_content if isinstance(d, Document) else d for d in documents]

@@ -1,0 +1,91 @@
+"""Messages that carry PML -> a request of the engine for that PML.
+
+What messages carry counts only if it says word for word what the messages say; otherwise they are
+served as any others are. So nobody can add to a prompt, or hide anything from it, by what stands
+beside its text.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from langchain_promptcache.pml_template import CARRIED
+from langchain_promptcache.templates.naming import digest
+from langchain_promptcache.templates.spoken import spoken_of
+from promptcache import PromptCache
+from promptcache.errors import PromptCacheError
+from promptcache.pml import Prompt, Schema, parse_prompt, parse_schema, resolve, write
+from promptcache.prompts import key_of
+from promptcache.stream import Stream
+
+log = logging.getLogger("promptcache")
+
+OF_TOOLS = ("tools", "tool_choice")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A prompt in PML, with its schema and documents."""
+
+    schema: Schema
+    prompt: Prompt
+    documents: Mapping[str, str]
+
+
+def stream_of(
+    engine: PromptCache,
+    messages: Sequence[BaseMessage],
+    told: Sequence[Mapping[str, Any]],
+    options: Mapping[str, Any],
+) -> Stream:
+    """The engine's answer to messages: by way of the PML that they carry, or as it is `told`.
+
+    With tools the chat template writes more than PML says, so then it is as any messages.
+    """
+    if not options.get("tools") and (carried := carried_by(messages)):
+        of_pml = {name: value for name, value in options.items() if name not in OF_TOOLS}
+        return engine.stream(markup_for(engine, carried), **of_pml)
+    return engine.stream_messages(told, **options)
+
+
+def carried_by(messages: Sequence[BaseMessage]) -> Carried | None:
+    """The PML that the first message carries, if it says what all of them say."""
+    carried = messages[0].additional_kwargs.get(CARRIED) if messages else None
+    if carried is None:
+        return None
+    try:
+        found = _read(carried)
+        resolved = [(m.role, m.text) for m in resolve(found.schema, found.prompt, found.documents)]
+        if resolved == list(spoken_of(messages)):
+            return found
+        log.info("the messages say something else than the PML that they carry")
+    except (PromptCacheError, TypeError, KeyError, AttributeError) as error:
+        log.info("the messages carry PML that cannot be used: %s", error)
+    return None
+
+
+def markup_for(engine: PromptCache, carried: Carried) -> str:
+    """The prompt's markup for this engine, which then knows its schema and its documents.
+
+    A schema whose name another one has in the engine is registered under a name of its own.
+    """
+    schema, prompt = carried.schema, carried.prompt
+    if engine.schemas.get(schema.name, schema) != schema:
+        schema = replace(schema, name=f"{schema.name}-{digest(schema.children)}")
+        prompt = replace(prompt, schema=schema.name)
+    if schema.name not in engine.schemas:
+        engine.add_schema(schema, encode=False)
+    engine.cache_documents(carried.documents.values(), progress=False)
+    return write(prompt)
+
+
+def _read(carried: Mapping[str, Any]) -> Carried:
+    documents = dict(carried["documents"])
+    if any(key != key_of(text) or text != text.strip() for key, text in documents.items()):
+        raise PromptCacheError("its documents have other keys than their texts")
+    return Carried(parse_schema(carried["schema"]), parse_prompt(carried["prompt"]), documents)
