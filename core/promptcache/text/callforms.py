@@ -5,7 +5,8 @@
 - listed: `[TOOL_CALLS]` and a list of objects, or `name[ARGS]{...}`.
 
 Tagged are those of Hermes and Qwen, with functions inside those of Qwen Coder; functions those of
-Llama 3.1's own tools and Functionary; listed those of Mistral. Reads from the first mark on.
+Llama 3.1's own tools and Functionary; listed those of Mistral. For forms that are no JSON see
+`textforms`. Each reader reads from the first mark on.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ import secrets
 import string
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from promptcache.text.textforms import braced, keyed, python
+
+T = TypeVar("T")
 Parameters = Mapping[str, Mapping[str, Any]]
 """For each tool by name, the JSON schemas of its parameters."""
 
 TAG, FUNCTION, LIST = "<tool_call>", "<function=", "[TOOL_CALLS]"
-MARKS = (TAG, FUNCTION, LIST)
+PYTHON, BRACED = "<|tool_call_start|>", "<|tool_call>"
+MARKS = (TAG, FUNCTION, LIST, PYTHON, BRACED)
 """What calls begin with."""
 SIGNS = {
     TAG: (TAG, "</tool_call>"),
     FUNCTION: ("</function>", "</parameter>"),
     LIST: (LIST, "[CALL_ID]", "[ARGS]"),
+    PYTHON: (PYTHON, "<|tool_call_end|>"),
+    BRACED: (BRACED, "<tool_call|>", '<|"|>'),
 }
 """What belongs to a form and may be one token each."""
 
@@ -40,6 +47,8 @@ _FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|(?=<function=)|
 _TAG_END = re.compile(r"\s*(?:</tool_call>|(?=<tool_call>)|\Z)")
 _FUNCTION_END = re.compile(r"\s*(?:</function>|(?=<)|\Z)")
 _PARAMETER = re.compile(r"<parameter=([^>\s]+)>(.*?)(?:</parameter>|(?=<parameter=)|\Z)", re.S)
+_PYTHONIC = re.compile(r"<\|tool_call_start\|>(.*?)(?:<\|tool_call_end\|>|\Z)", re.S)
+_BRACES = re.compile(r"<\|tool_call>(.*?)(?:<tool_call\|>|(?=<\|tool_call>)|\Z)", re.S)
 _JSON = json.JSONDecoder(strict=False)
 _ID = string.ascii_letters + string.digits
 
@@ -82,14 +91,17 @@ def _functions(text: str, parameters: Parameters) -> Iterator[Item]:
     return _each(_FUNCTION, text, _function, parameters)
 
 
-Read = Callable[[re.Match[str], Parameters], tuple[ToolCall, int]]
-"""From the match of a call to the call and where it ends: JSON may spell the closing tag."""
-
-
 def _each(
-    pattern: re.Pattern[str], text: str, read: Read, parameters: Parameters
-) -> Iterator[Item]:
-    """The calls that a pattern finds, and the text around them."""
+    pattern: re.Pattern[str],
+    text: str,
+    read: Callable[[re.Match[str], Parameters], tuple[T, int]],
+    parameters: Parameters,
+) -> Iterator[T | InvalidCall | str]:
+    """The calls that a pattern finds, and the text around them.
+
+    `read` is told a match, and says what it holds and where that ends: JSON may spell the closing
+    tag, and a pattern cannot know.
+    """
     position = 0
     while found := pattern.search(text, position):
         yield text[position : found.start()]
@@ -105,6 +117,9 @@ def _each(
 def _tag(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, int]:
     if inner := _FUNCTION.search(found[1]):
         return _function(inner, parameters)[0], found.end()
+    call = keyed(found[1], lambda name, key, text: _typed(text, name, key, parameters))
+    if call and (call[1] or call[0] in parameters):  # a word alone is a name if it is a tool's
+        return call_of({"name": call[0], "arguments": call[1]}), found.end()
     value, end = decoded(found.string, found.start(1))
     closed = _TAG_END.match(found.string, end)
     if closed is None:
@@ -125,13 +140,13 @@ def _function(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, i
     given = list(_PARAMETER.finditer(body))
     if not given:
         raise UnreadableError("neither JSON nor <parameter=...> follows the name", name)
-    schemas = parameters.get(name, {})
-    arguments = {p[1]: _typed(p[2].strip("\n"), schemas.get(p[1], {})) for p in given}
+    arguments = {p[1]: _typed(p[2].strip("\n"), name, p[1], parameters) for p in given}
     return call_of({"name": name, "arguments": arguments}), found.end()
 
 
-def _typed(value: str, schema: Any) -> Any:
-    """An argument that was written as text, as its schema has it."""
+def _typed(value: str, name: str, key: str, parameters: Parameters) -> Any:
+    """An argument that was written as text, as the tool's schema has it."""
+    schema = parameters.get(name, {}).get(key)
     if isinstance(schema, dict) and schema.get("type") == "string":
         return value
     try:
@@ -160,10 +175,35 @@ def _listed(text: str, _: Parameters) -> Iterator[Item]:
         yield text[position:]
 
 
+def _pythonic(text: str, parameters: Parameters) -> Iterator[Item]:
+    for item in _each(_PYTHONIC, text, _python, parameters):
+        yield from item if isinstance(item, list) else [item]
+
+
+def _python(found: re.Match[str], _: Parameters) -> tuple[list[ToolCall], int]:
+    calls = python(found[1])
+    if calls is None:
+        raise UnreadableError("the calls are not a list in Python's syntax")
+    return [call_of({"name": name, "arguments": given}) for name, given in calls], found.end()
+
+
+def _braces(text: str, parameters: Parameters) -> Iterator[Item]:
+    return _each(_BRACES, text, _brace, parameters)
+
+
+def _brace(found: re.Match[str], _: Parameters) -> tuple[ToolCall, int]:
+    call = braced(found[1])
+    if call is None:
+        raise UnreadableError("the call is not call:name{...}")
+    return call_of({"name": call[0], "arguments": call[1]}), found.end()
+
+
 READERS: dict[str, Callable[[str, Parameters], Iterator[Item]]] = {
     TAG: _tagged,
     FUNCTION: _functions,
     LIST: _listed,
+    PYTHON: _pythonic,
+    BRACED: _braces,
 }
 
 

@@ -16,11 +16,12 @@ from typing import Any
 from promptcache.errors import OptionError, TemplateError, valid
 from promptcache.segments import Kind, Segment, joined
 from promptcache.text.callforms import MARKS, SIGNS, Parameters
+from promptcache.text.calls import read_calls
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.tools import Tool, parameters_by_name, tools_as_json
 
 AUTO, NONE, ANY = "auto", "none", "any"
-_KEPT_EXAMPLES = 16
+_KEPT_FORMS = 16
 _NAME, _KEY, _VALUE = "xnamex", "xkeyx", "xvaluex"
 _THOUGHT, _THOUGHT_END = "<think>", "\n</think>\n\n"
 
@@ -46,11 +47,14 @@ class Calling:
 
 
 @dataclass(frozen=True, slots=True)
-class _Example:
-    """A call as the template writes it: before its name, and from there to its first argument."""
+class _Form:
+    """How the template writes a call: after its generation prompt, from which `closing` leads
+    there, or None if it does not; and the marks that calls have.
+    """
 
-    before: str
-    between: str
+    closing: str
+    call: str | None
+    marks: tuple[str, ...]
 
 
 class Callings:
@@ -58,8 +62,7 @@ class Callings:
 
     def __init__(self, template: ChatTemplate) -> None:
         self._template = template
-        self._example = lru_cache(_KEPT_EXAMPLES)(self._render_example)
-        self._marks = lru_cache(_KEPT_EXAMPLES)(self._find_marks)
+        self._form = lru_cache(_KEPT_FORMS)(self._find_form)
 
     def of(self, tools: Sequence[Tool] | None, choice: Any = None) -> Calling | None:
         """How a request's answer calls its tools; None where calls are not looked for.
@@ -67,7 +70,8 @@ class Callings:
         `choice`: None or "auto" leaves it to the model; "none": no calls; "any", "required" or
         True: a call of any tool; a tool's name, or {"type": "function", "function": {"name": ...}}:
         a call of that one. Raises OptionError for anything else, and where the template does not
-        say how a call begins that must be made; TemplateError for a template that takes no tools.
+        say how a call begins that must be made; TemplateError for a template that takes no tools,
+        or writes calls in a form that is not read.
         """
         said = tools_as_json(tools)
         parameters = parameters_by_name(said)
@@ -78,72 +82,92 @@ class Callings:
             raise TemplateError("tools were given, but this model's chat template takes none")
         if wanted == NONE:
             return None
-        marks = self._marks(said)
-        signs = {sign for mark in marks for sign in SIGNS[mark]}
+        form = self._form(said)
+        signs = {sign for mark in form.marks for sign in SIGNS[mark]}
         shown = frozenset(
             id_
             for id_, token in self._template.tokenizer.added_tokens_decoder.items()
             if token.special and token.content in signs
         )
-        opening = () if wanted == AUTO else self._opening(said, wanted, list(parameters))
-        return Calling(marks, shown, parameters, opening)
+        opening = () if wanted == AUTO else _opening(form, wanted, list(parameters))
+        return Calling(form.marks, shown, parameters, opening)
 
-    def _opening(self, said: str, wanted: str, names: Sequence[str]) -> tuple[Segment, ...]:
-        example = self._example(said)
-        if example is None:
-            raise OptionError(
-                f"tool_choice={wanted!r} needs a chat template that writes calls after its "
-                "generation prompt, and this model's does not (valid: 'auto', 'none')"
-            )
-        before = Segment(example.before, Kind.CONTROL)
-        if wanted == ANY and len(names) > 1:
-            return (before,)
-        name = names[0] if wanted == ANY else wanted
-        value = max(example.between.rfind(sign) for sign in "{<")
-        between = example.between[: max(value, 0)].rstrip()
-        parts = (before, Segment(name), Segment(between, Kind.CONTROL))
-        return tuple(part for part in parts if part.text)
-
-    def _find_marks(self, said: str) -> tuple[str, ...]:
-        """The marks in the template's own call, else those in its text, else all of them."""
-        call = self._call(said)[1] or ""
-        if call.lstrip().startswith(("{", "[{")):
-            return ()
-        for text in (call, self._template.source(tools=True)):
-            if marks := tuple(mark for mark in MARKS if mark in text):
-                return marks
-        return MARKS
-
-    def _render_example(self, said: str) -> _Example | None:
-        closing, call = self._call(said)
-        if call is None:
-            return None
-        name = call.find(_NAME)
-        key = call.find(_KEY, name)
-        if not 0 <= name < key:
-            return None
-        return _Example(closing + call[:name], call[name + len(_NAME) : key])
-
-    def _call(self, said: str) -> tuple[str, str | None]:
-        """What the template writes in a call's message after its generation prompt, None if it
-        does not; and before, what ends the thought that the generation prompt began.
-        """
+    def _find_form(self, said: str) -> _Form:
         tools = json.loads(said)
         asked = {"role": "user", "content": "x"}
         function = {"name": _NAME, "arguments": {_KEY: _VALUE}}
-        call = {"type": "function", "id": "000000000", "function": function}
-        answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+        called = {"type": "function", "id": "000000000", "function": function}
+        call = {"role": "assistant", "content": "", "tool_calls": [called]}
+        source = self._template.source(tools=True)
+        elsewhere = tuple(mark for mark in MARKS if mark in source) or MARKS
         try:
             prompt = self._template.plain([asked], tools, add_generation_prompt=True)
+            whole = self._template.plain([asked, call], tools, add_generation_prompt=False)
+        except TemplateError:
+            return _Form("", None, elsewhere)
+        closing, written = _after(prompt, whole)
+        if written is None or _NAME not in written:
+            return _Form("", None, elsewhere)
+        written = written.removesuffix(self._ending(asked, tools))
+        marks = tuple(mark for mark in MARKS if mark in written)
+        read = read_calls(written, marks, {_NAME: {}})
+        if [(found.name, found.arguments) for found in read.calls] != [(_NAME, {_KEY: _VALUE})]:
+            raise TemplateError(
+                "this model's chat template writes calls of tools in a form that is not read, "
+                f"{written[:120]!r}; with tool_choice='none' the tools are in the prompt all the "
+                "same, and the whole answer is text"
+            )
+        return _Form(closing, written, marks)
+
+    def _ending(self, asked: dict[str, Any], tools: Any) -> str:
+        """What the template writes after an answer."""
+        answer = {"role": "assistant", "content": _VALUE}
+        try:
             whole = self._template.plain([asked, answer], tools, add_generation_prompt=False)
         except TemplateError:
-            return "", None
-        if whole.startswith(prompt):
-            return "", whole[len(prompt) :]
-        before = prompt.rstrip().removesuffix(_THOUGHT)
-        if before != prompt and whole.startswith(before):
-            return _THOUGHT_END, whole[len(before) :]
+            return ""
+        return whole.rpartition(_VALUE)[2]
+
+
+def _after(prompt: str, whole: str) -> tuple[str, str | None]:
+    """What follows the generation prompt in a rendering, None if that is not there; and before it,
+    what ends the thought that the prompt began and the rendering does not have.
+    """
+    if whole.startswith(prompt):
+        return "", whole[len(prompt) :]
+    before = prompt.rstrip().removesuffix(_THOUGHT)
+    if before == prompt or not whole.startswith(before):
         return "", None
+    call = whole[len(before) :]
+    if call.startswith(_THOUGHT):  # an empty thought of the template's own
+        return "", call.removeprefix(_THOUGHT)
+    return _THOUGHT_END, call
+
+
+def _opening(form: _Form, wanted: str, names: Sequence[str]) -> tuple[Segment, ...]:
+    """What an answer begins with that has to call a tool: the template's own call, up to the
+    name, or, where that is settled, up to the arguments.
+    """
+    call = form.call or ""
+    at = call.find(_NAME)
+    key = call.find(_KEY, at)
+    if at < 0 or key < 0:
+        raise OptionError(
+            f"tool_choice={wanted!r} needs a chat template that writes calls after its "
+            "generation prompt, and this model's does not (valid: 'auto', 'none')"
+        )
+    before = Segment(form.closing + call[:at], Kind.CONTROL)
+    if wanted == ANY and len(names) > 1:
+        return (before,)
+    between = call[at + len(_NAME) : key]
+    value = max(between.rfind(sign) for sign in "{<(")
+    between = between[: max(value, 0)].rstrip()
+    parts = (
+        before,
+        Segment(names[0] if wanted == ANY else wanted),
+        Segment(between, Kind.CONTROL),
+    )
+    return tuple(part for part in parts if part.text)
 
 
 def _wanted(choice: Any, names: Parameters) -> str:

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptcache.text.callforms import FUNCTION, LIST, TAG
+from promptcache.text.callforms import MARKS, TAG
 from promptcache.text.calls import Answer, content_end, read_calls
 
-MARKS = (TAG, FUNCTION, LIST)
 TOOLS = {"look": {"query": {"type": "string"}, "n": {"type": "integer"}}, "stop": {}}
 LOOK = {"query": "mills", "n": 2}
 ONE = [("look", LOOK)]
@@ -45,6 +44,13 @@ def calls(answer: Answer) -> list[tuple[str, object]]:
         ('[TOOL_CALLS]look[ARGS]{"query": "mills", "n": 2}[TOOL_CALLS]stop[CALL_ID]a1[ARGS]{}',
          TWO, ""),
         ('[TOOL_CALLS]look{"query": "mills", "n": 2}stop{}', TWO, ""),
+        ('<tool_call>look\n<arg_key>query</arg_key>\n<arg_value>mills</arg_value>\n'
+         '<arg_key>n</arg_key>\n<arg_value>2</arg_value>\n</tool_call>\n<tool_call>stop\n'
+         '</tool_call>', TWO, ""),
+        ("I look.<|tool_call_start|>[look(query='mills', n=2), stop()]<|tool_call_end|>",
+         TWO, "I look."),
+        ('<|tool_call>call:look{query:<|"|>mills<|"|>,n:2}<tool_call|>'
+         '<|tool_call>call:stop{}<tool_call|>', TWO, ""),
         ('{"name": "look", "parameters": {"query": "mills", "n": 2}}', ONE, ""),
         ('<|python_tag|>{"name": "look", "parameters": {"query": "mills", "n": 2}}; '
          '{"name": "stop", "parameters": {}}', TWO, ""),
@@ -73,7 +79,12 @@ def test_the_models_own_id_is_kept_and_a_new_one_is_what_mistral_takes() -> None
         ('<tool_call>\n{"arguments": {}}\n</tool_call>', "has no name", None),
         ('<tool_call>\n{"name": "look", "arguments": [1]}\n</tool_call>', "not a JSON object",
          "look"),
-        ("<tool_call>look</tool_call>", "not valid JSON", None),
+        ("<tool_call>look, please</tool_call>", "not valid JSON", None),
+        ("<|tool_call_start|>[look(mills)]<|tool_call_end|>", "not a list in Python", None),
+        ("<|tool_call_start|>[look(query={1})]<|tool_call_end|>", "not a list in Python", None),
+        ("<|tool_call_start|>[look(", "not a list in Python", None),
+        ('<|tool_call>call:look{query:<|"|>mi', "not call:name{...}", None),
+        ("<|tool_call>call:look{query:mills}<tool_call|>", "not call:name{...}", None),
         ('<tool_call>{"name": "look"} and more</tool_call>', "follows the call", None),
         ("<function=look>mills</function>", "neither JSON nor", "look"),
         ('<function=look>{"query": }</function>', "not valid JSON", "look"),
@@ -91,6 +102,14 @@ def test_a_marked_call_that_cannot_be_read_says_why(
     assert (answer.content, answer.calls) == ("Well.", ())
     assert (invalid.text, invalid.name) == (text, name)
     assert reason in invalid.reason
+
+
+def test_braced_strings_may_hold_anything() -> None:
+    said = 'a "quoted" {b: c},\nd'
+    text = f'<|tool_call>call:look{{query:<|"|>{said}<|"|>,more:[{{x:<|"|>1<|"|>}}]}}<tool_call|>'
+    assert calls(read_calls(text, MARKS, TOOLS)) == [
+        ("look", {"query": said, "more": [{"x": "1"}]})
+    ]
 
 
 def test_a_call_that_can_be_read_survives_one_that_cannot() -> None:

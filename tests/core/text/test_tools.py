@@ -244,6 +244,23 @@ def test_a_generation_prompt_that_opens_a_thought_has_it_closed_before_a_call() 
     assert calling.opened == '\n</think>\n\n<tool_call>\n{"name": "look", "arguments":'
 
 
+def test_an_empty_thought_of_the_templates_own_is_not_written_twice() -> None:
+    thinking = QWEN_TOOLS.removesuffix("{% endif %}") + "<think>\n{% endif %}"
+    closing = "{%- for call in m.tool_calls %}"
+    thinking = thinking.replace(closing, "{{ '\\n<think></think>' }}" + closing)
+    calling = Callings(chat(thinking)).of([LOOK], "look")
+    assert calling is not None
+    assert calling.opened == '</think>\n<tool_call>\n{"name": "look", "arguments":'
+
+
+def test_a_form_of_calls_that_is_not_read_is_refused() -> None:
+    strange = QWEN_TOOLS.replace("<tool_call>", "<do>").replace("</tool_call>", "</do>")
+    with pytest.raises(TemplateError, match="in a form that is not read, '<do>") as caught:
+        Callings(chat(strange)).of([LOOK])
+    assert "\n" not in str(caught.value)
+    assert Callings(chat(strange)).of([LOOK], "none") is None
+
+
 def test_no_calls_are_looked_for_where_none_are_wanted() -> None:
     assert Callings(chat(QWEN_TOOLS)).of([LOOK], "none") is None
     assert Callings(chat(CHATML)).of(None) is None
