@@ -1,4 +1,4 @@
-"""The command line: `promptcache lint | demo | probe`, each a few lines over the library."""
+"""The command line: `promptcache lint | translate | demo | probe`, a few lines each."""
 
 from __future__ import annotations
 
@@ -39,6 +39,23 @@ def lint(
     from promptcache.pml.lint import run
 
     raise typer.Exit(run(files, Console(), count=_counter(model)))
+
+
+@app.command()
+def translate(
+    prompt: Annotated[str, typer.Argument(help="A LangChain prompt template, as module:prompt.")],
+    documents: Annotated[
+        list[str] | None, typer.Option(help="A variable that holds documents. [context]")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the schema.")] = None,
+) -> None:
+    """Write the schema of a prompt template's prompts as PML."""
+    try:
+        from langchain_promptcache.templates.named import markup_of
+    except (ModuleNotFoundError, MissingExtraError) as error:
+        raise MissingExtraError("translate", "langchain") from error
+    variables = documents or ["context"]
+    typer.echo(markup_of(prompt, document_variables=variables, schema_name=name), nl=False)
 
 
 @app.command()

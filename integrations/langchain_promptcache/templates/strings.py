@@ -78,9 +78,11 @@ def _few_shot_of_templates(template: FewShotPromptWithTemplates, values: Values)
     if any(BRACES & set(text) for text in (*fixed, *(examples or ()), separator)):
         yield Opaque("a few-shot template with braces in its text")
         before, examples, after = [], [], [p for p in (*before, *after) if isinstance(p, Variable)]
-    if any(isinstance(part, Fixed) for part in before):
+    # A piece of variables alone may be empty, and then LangChain leaves out its separator too.
+    begins, ends = (any(isinstance(p, Fixed) for p in parts) for parts in (before, after))
+    if begins and (examples or (ends and examples is not None)):
         before.append(Fixed(separator))
-    if any(isinstance(part, Fixed) for part in after):  # else it may be empty, and no part of it
+    if ends and examples:
         after.insert(0, Fixed(separator))
     middle = [_examples(template)] if examples is None else [*_between(examples, separator)]
     for part in (*before, *middle, *after):
