@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from time import perf_counter
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from promptcache.account import Served, trace_of
 from promptcache.conversations import Conversations, Recalled, parting
 from promptcache.errors import OutOfMemoryError, PromptError, UnsupportedModelError
+from promptcache.joining import merged
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
 from promptcache.library import ModuleLibrary
@@ -112,7 +112,7 @@ class Pipeline:
 
     def layout(self, segments: Sequence[Segment], *, bare: bool = False) -> Layout:
         """The segments as tokens at positions; modules after BOS alone when `bare`."""
-        tokens = self._tokenizer.tokenize(_merged(segments))
+        tokens = self._tokenizer.tokenize(merged(segments))
         return lay_out(
             [item.segment for item in tokens],
             [item.ids for item in tokens],
@@ -262,25 +262,6 @@ def _goes_on(layout: Layout, recalled: Recalled | None) -> bool:
     """Whether a prompt parts from an earlier one in its last message only, or not at all."""
     texts = [piece.start for piece in layout.pieces if piece.kind is not Kind.CONTROL]
     return recalled is not None and (recalled.whole or recalled.agreed >= max(texts, default=0))
-
-
-def _merged(segments: Sequence[Segment]) -> list[Segment]:
-    """Neighbouring text of no module becomes one segment, so that it is tokenised as one."""
-    merged: list[Segment] = []
-    for key, group in groupby(segments, key=_mergeable):
-        items = list(group)
-        if key is None or len(items) == 1:
-            merged.extend(items)
-        else:
-            text = "".join(item.text for item in items)
-            merged.append(Segment(text, Kind(key[0]), preamble=key[1], note=key[2]))
-    return merged
-
-
-def _mergeable(segment: Segment) -> tuple[str, bool, str | None] | None:
-    if segment.module is not None or segment.kind not in (Kind.TEXT, Kind.CONTROL):
-        return None
-    return str(segment.kind), segment.preamble, segment.note
 
 
 def surviving_out_of_memory(attempt: Callable[[], T], store: Store, what: str) -> T:
