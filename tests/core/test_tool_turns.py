@@ -43,7 +43,7 @@ def preamble(reply: Reply) -> tuple[str, set[str]]:
     return "".join(span.text for span in spans), {str(span.provenance) for span in spans}
 
 
-@pytest.mark.parametrize("template", [QWEN_TOOLS, QWEN_CODER])
+@pytest.mark.parametrize("template", [QWEN_TOOLS, QWEN_CODER, LLAMA_31])
 def test_system_message_and_tools_are_reused_over_turns_and_conversations(template: str) -> None:
     engine = tool_engine(template)
     engine.cache_documents(DOCUMENTS, progress=False)

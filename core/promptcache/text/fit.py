@@ -10,6 +10,7 @@ This file does not know jinja, and never renders: it asks for a single message's
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from promptcache.segments import Kind, Segment, joined
 TRIMMED = "the chat template trims this module's edge"
 CUT = "the chat template drops part of this module"
 REWRITTEN = "the chat template rewrites this message's text"
+ESCAPED = "the chat template writes this module's text as JSON, which changes it"
 LOST = "the chat template rewrites messages from here on, so their parts cannot be told apart"
 REPEATED = "the chat template repeats this message; a module is reused once per prompt"
 
@@ -128,6 +130,10 @@ class _Placed:
             return
         self._seen.add(slot)
         start = _start_of(text, joined(segments))
+        if start is None and (pieces := _escaped(segments, text)):
+            self._break((s for s, p in zip(segments, pieces, strict=True) if s.text != p), ESCAPED)
+            self._segments += [replace(s, text=p) for s, p in zip(segments, pieces, strict=True)]
+            return
         if start is None:
             self._break(segments, REWRITTEN)
             self._add_text(text, segments, REWRITTEN)
@@ -192,6 +198,17 @@ def _start_of(text: str, content: str) -> int | None:
         return 0
     if content.strip() == text:
         return len(content) - len(content.lstrip())
+    return None
+
+
+def _escaped(segments: Sequence[Segment], text: str) -> list[str] | None:
+    """The segments' texts as JSON, if that is what `text` is of all of them: templates write
+    results of tools so, and what JSON leaves as it is can still be reused.
+    """
+    for plain in (True, False):
+        pieces = [json.dumps(segment.text, ensure_ascii=plain)[1:-1] for segment in segments]
+        if "".join(pieces) == text:
+            return pieces
     return None
 
 

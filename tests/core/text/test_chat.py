@@ -104,7 +104,23 @@ def test_json_encoded_content_keeps_its_modules_where_nothing_was_escaped() -> N
     template = chat(ADVERSE["JSON of the messages"])
     assert [s.module for s in template.render([plain]) if s.module] == ["a"]
     (text,) = [s for s in template.render([quoted]) if s.kind is Kind.TEXT]
-    assert (text.text, text.note) == (r"A \"quoted\" one.", fit.REWRITTEN)
+    assert (text.text, text.note) == (r"A \"quoted\" one.", fit.ESCAPED)
+
+
+def test_json_costs_only_the_modules_that_it_changes() -> None:
+    message = Message(
+        "user", (module("a", "Plain."), Segment("\n\n"), module("b", 'A "q".'), module("c", "Ü"))
+    )
+    for template in ("JSON of the messages", "JSON of the content"):
+        found = chat(ADVERSE[template]).render([message])
+        contents = [(s.text, s.module, s.note) for s in found if s.kind is not Kind.CONTROL]
+        assert contents == [
+            ("Plain.", "a", None),
+            (r"\n\n", None, None),
+            (r"A \"q\".", None, fit.ESCAPED),
+            ("Ü", "c", None),
+        ]
+        assert joined(found) == own_rendering(ADVERSE[template], [message])
 
 
 def test_messages_that_cannot_be_told_apart_are_text_between_the_templates_ends() -> None:
