@@ -11,7 +11,8 @@ from promptcache.errors import OptionError, valid
 from promptcache.layout import Layout
 from promptcache.pipeline import Pipeline
 from promptcache.pml import Document, Import, Prompt, Schema, Text
-from promptcache.prompts import Prompts, check_text, collection_of
+from promptcache.pml.imports import collection_of
+from promptcache.prompts import Prompts, check_text
 from promptcache.segments import Kind, Segment, joined
 
 QUESTION = Text("?")

@@ -15,20 +15,15 @@ from typing import Any
 from promptcache.contexts import WORTHWHILE, Contexts, content_of, mark_beginning
 from promptcache.errors import PromptError, valid
 from promptcache.pml import (
-    Collection,
-    Document,
-    Import,
-    Module,
     Prompt,
     Schema,
     Text,
-    Union,
     find_schema,
     parse_prompt,
     parse_schema,
     resolve,
 )
-from promptcache.pml.tree import Node, unrolled, walk
+from promptcache.pml.imports import STAND_IN, first_import
 from promptcache.segments import Kind, Message, Segment, joined
 from promptcache.text.calling import Calling, Callings
 from promptcache.text.chat import ChatTemplate
@@ -43,10 +38,6 @@ MESSAGE_FIELDS = ("role", "content", *FIELDS)
 
 Recognise = Callable[[str], Sequence[Segment]]
 """Cuts a text into segments: registered documents and what stands between them."""
-
-
-STAND_IN = "stand-in"
-"""The key of a document that stands for any other, where only what is before it matters."""
 
 
 def key_of(text: str) -> str:
@@ -248,32 +239,3 @@ def check_text(text: object, where: str) -> None:
             f"{where} holds a lone surrogate, {text[error.start]!r} at character {error.start}, "
             "which no tokenizer can read"
         ) from None
-
-
-def imports_of(schema: Schema) -> Iterator[Import]:
-    """One import for every module of a schema, its ancestors around it."""
-    yield from _imports(schema.children)
-
-
-def _imports(nodes: Sequence[Node]) -> Iterator[Import]:
-    for node in unrolled(nodes):
-        for module in node.members if isinstance(node, Union) else (node,):
-            if isinstance(module, Module):
-                yield Import(module.name)
-                for inner in _imports(module.children):
-                    yield Import(module.name, children=(inner,))
-
-
-def first_import(schema: Schema) -> Import | None:
-    """An import of what a schema lets its prompts choose first; None if there is no choice."""
-    for node in unrolled(schema.children):
-        if isinstance(node, Collection):
-            return Import(node.name, children=(Document(STAND_IN),))
-        if isinstance(node, Module | Union):
-            return Import(node.name if isinstance(node, Module) else node.members[0].name)
-    return None
-
-
-def collection_of(schema: Schema) -> Collection | None:
-    """The schema's first collection."""
-    return next((node for node in walk(schema.children) if isinstance(node, Collection)), None)

@@ -16,7 +16,8 @@ from promptcache.library import ModuleLibrary
 from promptcache.pipeline import Pipeline, surviving_out_of_memory
 from promptcache.placing import Place, Placing
 from promptcache.pml import Schema
-from promptcache.prompts import Prompts, check_text, imports_of, key_of
+from promptcache.pml.imports import imports_of
+from promptcache.prompts import Prompts, check_text, key_of
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment, joined
 from promptcache.text.recognize import Recognizer
