@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from core.text.test_tools import LOOK, STOP
 from core.text.tool_templates import LLAMA_31, MISTRAL_V3, QWEN_CODER, QWEN_TOOLS
-from promptcache import PromptCache, Reply
+from promptcache import NoReuse, PromptCache, Reply
 from promptcache.errors import OptionError, TemplateError
 from support.library import DOCUMENTS
 from support.scripted import Script, call, roomy_model, tool_engine
@@ -64,6 +65,22 @@ def test_system_message_and_tools_are_reused_over_turns_and_conversations(templa
     assert [s.text for s in replies[-1].trace if str(s.provenance) == "approximate"] == [
         DOCUMENTS[2], DOCUMENTS[0]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", [QWEN_TOOLS, QWEN_CODER, LLAMA_31, MISTRAL_V3])
+def test_under_no_reuse_answers_are_those_of_plain_transformers(template: str) -> None:
+    engine = tool_engine(template)
+    engine.cache_documents(DOCUMENTS, progress=False)
+    messages = [SYSTEM, asked("And towers?"), *search(1, 2, query="towers")]
+    reply = answer(engine, messages, reuse=NoReuse(), max_new_tokens=12, do_sample=False)
+    ids = engine.tokenizer.apply_chat_template(
+        messages, tools=[LOOK, STOP], add_generation_prompt=True, return_dict=False
+    )
+    plain = roomy_model().generate(
+        torch.tensor([ids]), max_new_tokens=12, do_sample=False, pad_token_id=0
+    )
+    assert reply.usage.input_tokens == len(ids)
+    assert list(reply.token_ids) == plain[0, len(ids) :].tolist()
 
 
 def test_tools_that_stand_in_the_first_question_are_reused_up_to_its_text() -> None:

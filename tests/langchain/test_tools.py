@@ -17,6 +17,7 @@ from langchain_core.messages import (
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
+from core.text.tool_templates import MISTRAL_V3
 from langchain_promptcache import ChatPromptCache
 from langchain_promptcache.messages import to_engine
 from promptcache.errors import OptionError, TemplateError
@@ -158,6 +159,18 @@ def test_a_result_has_the_name_of_its_tool_and_an_unread_call_is_what_was_writte
     )
     assert told[0]["content"] == "Hm.\n<tool_call>x"
     assert told[2]["name"] == "look"
+
+
+@pytest.mark.parametrize("given", ["abcdefghi", "1", "call_Ao02pnFYXD6GN1yzc0uXPsvF"])
+def test_ids_from_elsewhere_serve_a_template_that_takes_only_its_own(given: str) -> None:
+    llm = ChatPromptCache(engine=tool_engine(MISTRAL_V3), max_tokens=2).bind_tools([look])
+    asked = AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": given}])
+    messages = [HumanMessage("Hi"), asked, ToolMessage("A mill.", tool_call_id=given)]
+    spans = llm.invoke(messages).response_metadata["provenance"]
+    called, answered = (told.get("tool_call_id") or told["tool_calls"][0]["id"]
+                        for told in to_engine(messages)[1:])  # fmt: skip
+    assert called == answered and len(called) == 9
+    assert any("A mill." in span["text"] for span in spans)
 
 
 def test_documents_that_a_tool_gives_beside_its_text_are_reused() -> None:
