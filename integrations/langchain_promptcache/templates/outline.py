@@ -185,7 +185,7 @@ class Outliner:
         return Collection(name, part.separator)
 
     def _module(self, part: Filled) -> Module:
-        name, children = self._names.new("text"), list[Node]()
+        name, children = self._names.new("passage"), list[Node]()
         for piece in part.parts:
             if isinstance(piece, Fixed):
                 children.append(Text(piece.text))
