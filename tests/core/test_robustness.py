@@ -153,8 +153,8 @@ def test_a_store_that_fails_once_fails_one_request_only(engine: PromptCache) -> 
         (lambda e: e.generate_messages("hi"), "the messages are a str"),
         (lambda e: e.generate_messages([("user", "hi")]), "message 1 is a tuple"),
         (
-            lambda e: e.generate_messages([{"role": "user", "content": "x", "name": "bob"}]),
-            "'name'",
+            lambda e: e.generate_messages([{"role": "user", "content": "x", "mood": "bad"}]),
+            "'mood'",
         ),
         (lambda e: e.generate(None), "the prompt is a NoneType"),
         (lambda e: e.add_schema(None), "the schema is a NoneType"),
