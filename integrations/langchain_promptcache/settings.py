@@ -25,7 +25,7 @@ from promptcache.errors import OptionError
 
 OF_LOADING = (
     "revision", "device", "dtype", "model_kwargs", "store", "namespace", "chat_template",
-    "chat_template_kwargs",
+    "chat_template_kwargs", "conversations",
 )  # fmt: skip
 """The settings that only matter while the engine is made, beside the model's name."""
 OF_GENERATION = (
@@ -62,6 +62,8 @@ class EngineSettings(BaseModel):
     """Keeps tenants apart: modules of one are never found by another."""
     chat_template: str | None = Field(default=None, repr=False)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    conversations: bool = True
+    """Whether what a prompt and its answer computed is kept for a next turn."""
     reuse: ReusePolicy | None = None
     """Which cached tokens are computed again; default: the engine's own policy."""
 

@@ -55,7 +55,8 @@ PROMPT = ChatPromptTemplate.from_messages(
 def tour(folder: Path | None, model: str, console: Console, asked: Sequence[str]) -> int:
     """Run the demo; 1 when an answer that should be right is wrong, else 0."""
     loader = FolderLoader(folder) if folder else shipped_library()
-    llm = ChatPromptCache(model=model, temperature=0, max_tokens=ANSWER)
+    # Each question is asked in every way: kept as a turn, it would cost one token the second time.
+    llm = ChatPromptCache(model=model, temperature=0, max_tokens=ANSWER, conversations=False)
     documents = in_pieces(loader, llm, _piece(llm)) if folder else loader.load()
     questions = _questions(folder, documents, asked)
     retriever = KeywordRetriever(documents=documents, k=RETRIEVED)
