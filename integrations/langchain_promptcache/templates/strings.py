@@ -75,8 +75,14 @@ def _few_shot_of_templates(template: FewShotPromptWithTemplates, values: Values)
         values = {n: v for n, v in values.items() if n not in template.prefix.input_variables}
     after = list(parts_of(template.suffix, _only(template.suffix, values)))
     fixed = [part.text for part in (*before, *after) if isinstance(part, Fixed)]
-    if any(BRACES & set(text) for text in (*fixed, *(examples or ()), separator)):
-        yield Opaque("a few-shot template with braces in its text")
+    texts = [*fixed, *(examples or ())]
+    # jinja2 drops a line break at a template's end, and reads "\r" as another one
+    is_changed = any(BRACES & set(text) for text in (*texts, separator)) or (
+        template.template_format == "jinja2"
+        and any("\r" in text or text.endswith("\n") for text in (*texts, separator + "."))
+    )
+    if is_changed:
+        yield Opaque("a few-shot template whose text is changed when it is applied again")
         before, examples, after = [], [], [p for p in (*before, *after) if isinstance(p, Variable)]
     # A piece of variables alone may be empty, and then LangChain leaves out its separator too.
     begins, ends = (any(isinstance(p, Fixed) for p in parts) for parts in (before, after))
