@@ -25,7 +25,7 @@ class Served:
 
     `reused` are the pieces that modules serve, from `records`; `missing` the sorted positions that
     no module serves; `recalled` what of these an earlier turn served. `origins` is None where
-    earlier turns were not looked for.
+    earlier turns were not looked for; `owner` is whose the states are.
     """
 
     reused: Collection[Piece]
@@ -33,6 +33,7 @@ class Served:
     missing: Sequence[int]
     recalled: Recalled | None = None
     origins: Origins | None = None
+    owner: bytes = b""
 
     @property
     def computed(self) -> frozenset[int]:
@@ -48,7 +49,8 @@ def trace_of(
 
     `decode` gives the text of token ids; `tier` is where the states of earlier turns are kept.
     """
-    forward, at_hand = served.computed, set(served.reused)
+    forward = served.computed
+    at_hand = {place for piece in served.reused for place in range(piece.start, piece.stop)}
     counts = dict.fromkeys(Provenance, 0)
     spans: list[Span] = []
     for piece, earlier in _cut(layout.pieces, served, decode):
@@ -56,7 +58,7 @@ def trace_of(
             counts[earlier.provenance] += earlier.tokens
             spans.append(replace(earlier, tier=tier))
             continue
-        record = served.records.get(piece.run) if piece.run and piece in at_hand else None
+        record = served.records.get(piece.run) if piece.run and piece.start in at_hand else None
         fresh = sum(position in forward for position in range(piece.start, piece.stop))
         whole = _provenance(piece, record)
         again = Provenance.RECOMPUTED if piece.run else Provenance.NEW

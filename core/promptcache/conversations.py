@@ -45,13 +45,12 @@ OWNER, ITEM = 2, 8
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """States of an earlier prompt and its answer, which serve a prompt.
+    """An earlier prompt and its answer, which began as a prompt does.
 
-    `positions` are sorted and lie before `agreed`, where the two part; `kv` has a row for each.
+    Its states serve `positions`, sorted; they lie before `agreed`, where the two part.
     """
 
     key: str
-    kv: KV
     positions: tuple[int, ...]
     agreed: int
     earlier: Origins
@@ -98,9 +97,19 @@ class Conversations:
         origins[again] = ids[again]
         return origins
 
-    def recall(self, origins: Origins, wanted: Sequence[int]) -> Recalled | None:
-        """What serves some of a prompt's sorted positions `wanted`; None where nothing does."""
-        line = self._line(origins)
+    @property
+    def owner(self) -> bytes:
+        """Whose states are computed now: a hash of the model with its adapters, and the tenant."""
+        return self._library.owner[: OWNER * ITEM]
+
+    def recall(
+        self, owner: bytes, origins: Origins, wanted: Sequence[int]
+    ) -> tuple[Recalled, KV] | None:
+        """What began as this prompt does, and its states at the sorted positions `wanted`.
+
+        None where nothing did. There may be states at none of them, where modules serve them all.
+        """
+        line = owner + origins.tobytes()
         with self._lock:
             while True:
                 best = self._nearest(line)
@@ -114,15 +123,14 @@ class Conversations:
         agreed = _agreed(line, best) - OWNER
         held = kv.side[POSITION].numpy()
         rows = np.flatnonzero((held < agreed) & np.isin(held, wanted))
-        if not len(rows):
-            return None
         positions = tuple(held[rows].tolist())
         earlier = np.frombuffer(best, dtype=np.int64)[OWNER:]
-        return Recalled(key, _rows(kv, rows), positions, agreed, earlier)
+        return Recalled(key, positions, agreed, earlier), _rows(kv, rows)
 
     def keep(
         self,
         arena: Arena,
+        owner: bytes,
         origins: Origins,
         answer: Sequence[int],
         computed: Sequence[int],
@@ -131,13 +139,14 @@ class Conversations:
         """Keep what a prompt and its answer computed, in place of `after`, which it went on from.
 
         `computed` are the prompt's positions that no module served. The last token of an answer
-        has no states: it was chosen, and nothing came after it.
+        has no states: it was chosen, and nothing came after it. `owner` is whose the states were
+        when the prompt was computed; nothing is kept when the model has changed meanwhile.
         """
         said = np.array(answer[:-1], dtype=np.int64)
         positions = [*computed, *range(len(origins), len(origins) + len(said))]
-        if len(positions) < FEWEST:
+        if len(positions) < FEWEST or owner != self.owner:
             return
-        line = self._line(np.concatenate([origins, said]))
+        line = owner + np.concatenate([origins, said]).tobytes()
         with self._lock:
             known = self._keys.get(line)
         if known is not None and self._library.store.get(known) is not None:
@@ -150,12 +159,8 @@ class Conversations:
                 insort(self._ordered, line)
             self._keys[line] = key
             if after is not None and after.whole:
-                self._replace(self._line(after.earlier), line)
+                self._replace(owner + after.earlier.tobytes(), line)
             self._prune()
-
-    def _line(self, origins: Origins) -> bytes:
-        """Origins as bytes, in front of them whose states they are: model, adapters, tenant."""
-        return self._library.owner[: OWNER * ITEM] + origins.tobytes()
 
     def _nearest(self, line: bytes) -> bytes | None:
         """The line that agrees longest with `line`, beyond its owner."""
@@ -212,6 +217,8 @@ def _agreed(a: bytes, b: bytes) -> int:
 
 def _rows(kv: KV, rows: npt.NDArray[np.intp]) -> KV:
     """Some of the states; views where the rows follow one another."""
+    if not len(rows):
+        return kv.slice(0, 0)
     first, last = int(rows[0]), int(rows[-1])
     if last - first + 1 == len(rows):
         return kv.slice(first, last + 1)

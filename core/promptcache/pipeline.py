@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from time import perf_counter
 from typing import TypeVar
 
@@ -195,13 +196,17 @@ class Pipeline:
         continues: bool,
     ) -> Prefilled:
         reused, warnings = self._reused(layout, policy)
+        memory = self._memory(layout, policy)
+        owner = memory.owner if memory else b""
         records = self._library.fetch([piece.run for piece in reused if piece.run], policy)
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
         again = policy.recomputed(layout, states)
         missing = positions_to_compute(layout, reused, again)
-        memory = self._memory(layout, policy)
-        origins = memory.origins(layout, reused, records, again) if memory else None
-        recalled = memory.recall(origins, missing[:-1]) if memory and origins is not None else None
+        origins, found = None, None
+        if memory:
+            origins = memory.origins(layout, reused, records, again)
+            found = memory.recall(owner, origins, missing[:-1])
+        recalled, earlier = found or (None, None)
         if continues and origins is not None and not _goes_on(layout, recalled):
             warnings = (*warnings, parting(recalled, origins, self._tokenizer.decode))
         at_hand = set(recalled.positions) if recalled else set()
@@ -209,12 +214,13 @@ class Pipeline:
         clock.lap(Stage.LOOKUP)
         arena = new_arena(self._runner, self._traits, len(layout.ids) + room)
         assemble(arena, self._traits, reused, states)
-        if recalled:
-            arena.write_at(recalled.kv)
+        if earlier:
+            assert isinstance(arena, Arena)
+            arena.write_at(earlier)
         clock.lap(Stage.ASSEMBLE)
         logits = prefill(self._runner, self._traits, arena, layout, positions)
         clock.lap(Stage.PREFILL)
-        served = Served(reused, records, missing, recalled, origins)
+        served = Served(reused, records, missing, recalled, origins, owner)
         return Prefilled(layout, arena, logits, room, served, lambda: (*notes(), *warnings), self)
 
     def account(self, prefilled: Prefilled) -> tuple[Trace, Usage]:
@@ -232,7 +238,9 @@ class Pipeline:
         if limit is not None and total > limit:
             return
         try:
-            self._conversations.keep(arena, served.origins, answer, served.missing, served.recalled)
+            self._conversations.keep(
+                arena, served.owner, served.origins, answer, served.missing, served.recalled
+            )
         except RuntimeError as error:  # the answer is there: it does without
             if not _is_out_of_memory(error):
                 raise
@@ -260,8 +268,11 @@ class Pipeline:
 
 def _goes_on(layout: Layout, recalled: Recalled | None) -> bool:
     """Whether a prompt parts from an earlier one in its last message only, or not at all."""
-    texts = [piece.start for piece in layout.pieces if piece.kind is not Kind.CONTROL]
-    return recalled is not None and (recalled.whole or recalled.agreed >= max(texts, default=0))
+    last = 0
+    for before, piece in pairwise(layout.pieces):
+        if before.kind is Kind.CONTROL and piece.kind is not Kind.CONTROL:
+            last = piece.start
+    return recalled is not None and (recalled.whole or recalled.agreed >= last)
 
 
 def surviving_out_of_memory(attempt: Callable[[], T], store: Store, what: str) -> T:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, Provenance
+from promptcache.layout import Layout
 from promptcache.pipeline import Clock
 from promptcache.reuse import ReusePolicy
 from promptcache.stream import Stream
@@ -197,6 +198,54 @@ def test_weights_that_changed_serve_no_earlier_turn() -> None:
     finally:
         with torch.no_grad():
             weight[5, 0] -= 1
+
+
+def test_what_was_computed_with_weights_that_changed_meanwhile_is_not_kept() -> None:
+    cache = engine()
+    weight = model("llama").get_input_embeddings().weight
+    chat: Chat = [said_by("A question that begins it?")]
+    stream = cache.stream_messages(chat, max_new_tokens=20, suppress_tokens=quiet(cache))
+    next(stream)
+    with torch.no_grad():
+        weight[5, 0] += 1
+    try:
+        stream.close()
+        assert ask(cache, [*chat]).usage.reused_tokens == 0
+    finally:
+        with torch.no_grad():
+            weight[5, 0] -= 1
+
+
+@dataclass(frozen=True)
+class FirstFour(Modular):
+    """Computes the first tokens of each module that is not exact."""
+
+    def recomputed(self, layout: Layout, records: object) -> list[int]:
+        del records
+        moved = [piece for piece in layout.reusable if not piece.exact]
+        return [place for piece in moved for place in range(piece.start, piece.start + 4)]
+
+
+def test_a_module_whose_recomputed_tokens_an_earlier_turn_serves_is_still_reused() -> None:
+    cache = engine(reuse=FirstFour())
+    text = "Read.\n\n" + "\n\n".join(DOCUMENTS[:3])
+    chat: Chat = [{"role": "system", "content": text}, said_by("Which one?")]
+    ask(cache, chat)
+    chat.append(said_by("And why?"))
+    reply = ask(cache, chat)
+    assert reply.usage.recomputed == 0
+    assert reply.usage.input_tokens == sum(span.tokens for span in reply.trace)
+    parts = [span for span in reply.trace if span.text and DOCUMENTS[1].endswith(span.text)]
+    assert [(span.provenance, span.tier) for span in parts] == [(Provenance.APPROXIMATE, "memory")]
+
+
+def test_another_last_message_with_documents_in_it_is_no_reason_for_a_note() -> None:
+    cache = engine()
+    chat: Chat = [said_by("Hello there, you.")]
+    ask(cache, chat)
+    for document in DOCUMENTS[:2]:
+        last = said_by(f"Read this.\n\n{document}\n\nWhich is it?")
+        assert not ask(cache, [*chat, last]).trace.warnings
 
 
 @dataclass(frozen=True)
