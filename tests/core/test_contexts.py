@@ -142,3 +142,44 @@ def test_a_rule_between_documents_is_no_header() -> None:
     segments = [SYSTEM, Segment(f"{BRIEF}\n"), DOCUMENT, Segment("\n---\n"),
                 Segment("Another.", Kind.MODULE, "e")]  # fmt: skip
     assert preamble(Contexts(), *segments) == f"<|system|>{BRIEF}\n"
+
+
+def chained(head: str, header: str, ending: str, separator: str, tail: str) -> list[Segment]:
+    """Three documents as a chain writes them, each between a header and an ending."""
+    segments, text = [SYSTEM], head
+    for number in range(3):
+        text += header.format(i=number + 1, name="abc"[number])
+        segments += [Segment(text), Segment(f"Document {number}.", Kind.MODULE, f"d{number}")]
+        text = ending + separator
+    return [*segments, Segment(ending + tail), END]
+
+
+def test_what_ends_a_document_is_no_header_of_the_next() -> None:
+    xml = '<document index="{i}">\n<source>{name}</source>\n<text>\n'
+    got = preamble(
+        Contexts(),
+        *chained(
+            "One.\nTwo.\n<documents>\n", xml, "\n</text>\n</document>", "\n", "\n</documents>"
+        ),
+    )
+    assert got == "<|system|>One.\nTwo.\n<documents>"
+    got = preamble(Contexts(), *chained("One.\n", "<doc>\n", "\n</doc>", "\n", "\n\nWhy?"))
+    assert got == "<|system|>One.\n<doc>\n"
+
+
+def test_headers_of_chains_that_people_write_leave_the_instruction_whole() -> None:
+    for header, ending, separator in (
+        ("file_path: {name}\n\n", "", "\n\n"),
+        ("Source {i}:\n", "\n", "\n\n"),
+        ("{name}.txt\n", "", "\n---\n"),
+        ("page: {i}\nfile: {name}\n\n", "", "\n\n"),
+    ):
+        got = preamble(
+            Contexts(), *chained(f"{BRIEF}\n----\n", header, ending, separator, "\n\nWhy?")
+        )
+        assert got == f"<|system|>{BRIEF}\n----"
+    for header in ("[{i}] ", "Title: {name}\n"):
+        got = preamble(Contexts(), *chained("Read this: ", header, "", "\n\n", "\n\nWhy?"))
+        assert got == "<|system|>Read this:"
+    got = preamble(Contexts(), *chained("Read this: ", "{name}: ", "", "\n", "\nWhy?"))
+    assert got == "<|system|>Read this: a: "
