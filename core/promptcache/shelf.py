@@ -93,7 +93,7 @@ class Shelf:
         told = used.union(map(key_of, expected))
         spoiled = self._recognizer.spoiled(text, told)
         lines += [
-            f"the document {self.texts[key][:40]!r} is not recognised here: {why}"
+            f"the document {self.texts.get(key, key)[:40]!r} is not recognised here: {why}"
             for key, why in spoiled[:NOTED]
         ]
         if len(spoiled) > NOTED:
@@ -104,9 +104,10 @@ class Shelf:
         key = key_of(document)
         if key not in self.texts:
             return "it is not registered"
-        if key not in self._recognizer:
+        try:
+            return self._recognizer.explain(text, key) or "its text is not in the prompt"
+        except OptionError:
             return "it is too short to be recognised"
-        return self._recognizer.explain(text, key) or "its text is not in the prompt"
 
     def add_schema(self, schema: Schema, *, encode: bool) -> None:
         """Encode what the schema's prompts can import, and register it.

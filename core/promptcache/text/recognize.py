@@ -141,7 +141,11 @@ class Recognizer:
         found: dict[str, str] = {}
         for undone in unescaped(text):
             for match in self.find(undone):
-                told = match.name in known or match.name in found
-                if not told and (reason := self.explain(text, match.name)):
+                if match.name in known or match.name in found:
+                    continue
+                document = self._texts.get(match.name)  # another thread may forget it
+                if document is None or document.strip() in text:
+                    continue
+                if reason := why_not_found(text, document):
                     found[match.name] = reason
         return list(found.items())
