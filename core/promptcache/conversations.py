@@ -151,16 +151,13 @@ class Conversations:
             known = self._keys.get(line)
         if known is not None and self._library.store.get(known) is not None:
             return
-        key = blake2b(line, digest_size=20, person=b"conversation").hexdigest()
-        if not self._library.store.put(key, arena.read_at(positions)):
-            return
-        with self._lock:
-            if line not in self._keys:
-                insort(self._ordered, line)
-            self._keys[line] = key
-            if after is not None and after.whole:
-                self._replace(owner + after.earlier.tobytes(), line)
-            self._prune()
+        states = arena.read_at(positions)
+        before, held = b"", None
+        if after is not None and after.whole:  # goes first, so that nothing else has to
+            before = owner + after.earlier.tobytes()
+            held = self._take(before)
+        if not self._put(line, states) and held is not None:
+            self._put(before, held)
 
     def _nearest(self, line: bytes) -> bytes | None:
         """The line that agrees longest with `line`, beyond its owner."""
@@ -169,10 +166,26 @@ class Conversations:
         best = max(near, key=lambda other: _agreed(line, other), default=None)
         return best if best is not None and _agreed(line, best) > OWNER else None
 
-    def _replace(self, earlier: bytes, later: bytes) -> None:
-        if earlier != later and (key := self._keys.get(earlier)) is not None:
-            self._forget(earlier)
-            self._library.store.delete(key)
+    def _put(self, line: bytes, states: KV) -> bool:
+        key = blake2b(line, digest_size=20, person=b"conversation").hexdigest()
+        if not self._library.store.put(key, states):
+            return False
+        with self._lock:
+            if line not in self._keys:
+                insort(self._ordered, line)
+            self._keys[line] = key
+            self._prune()
+        return True
+
+    def _take(self, line: bytes) -> KV | None:
+        """Forget a line; the states that it had, if they are still there."""
+        with self._lock:
+            if (key := self._keys.get(line)) is None:
+                return None
+            self._forget(line)
+        states = self._library.store.get(key)
+        self._library.store.delete(key)
+        return states
 
     def _forget(self, line: bytes) -> None:
         del self._keys[line]

@@ -101,6 +101,21 @@ def test_a_turn_takes_the_place_of_the_one_before_it_in_the_store() -> None:
     assert len(set(sizes)) == 1
 
 
+def test_a_conversation_that_grows_pushes_out_nothing_while_there_is_room() -> None:
+    tokens = sum(len(document) for document in DOCUMENTS) + 600
+    each = engine().traits.token_bytes
+    cache = engine(store=MemoryStore(each * tokens))
+    preamble = "Answer from these, please:\n\n"
+    cache.cache_documents(DOCUMENTS, preamble=preamble, progress=False)
+    documents = set(cache.store.keys())
+    chat: Chat = []
+    for turn in range(16):
+        chat.append(said_by(f"Which one is it, {turn}?"))
+        end = ask(cache, chat).usage.input_tokens
+        assert documents <= set(cache.store.keys())
+    assert 300 < end < 500
+
+
 def test_two_ways_to_go_on_from_one_answer_are_both_kept() -> None:
     cache = engine()
     chat: Chat = [said_by("A question that begins it?")]
