@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from threading import Lock
+from threading import RLock
 from types import MappingProxyType
 from typing import Any
 
@@ -45,7 +45,8 @@ class Stream(Iterator[str]):
         self._ids: list[int] = []
         self._eos = False
         self._closed = False
-        self._stepping = Lock()
+        self._stepping = RLock()
+        self._inside = False
         self._named = model, policy
         self._ends = _end_tokens(runner, options)
         self._tokens: Generator[int, None, None] | None = decode(
@@ -59,18 +60,24 @@ class Stream(Iterator[str]):
     def __next__(self) -> str:
         with self._stepping:
             while self._pending == "" and not self._closed:
-                self._pending = self._next_text()
+                self._pending = self._step()
+            if self._closed:
+                self._stop()
             if self._pending is None or self._closed:
                 raise StopIteration
             piece, self._pending = self._pending, ""
             return piece
 
     def close(self) -> None:
-        """Stop generating and let go of the attention states. Any thread may call it."""
+        """Stop generating and let go of the attention states.
+
+        Any thread may call it, and any callback of the generation, which ends with its step then.
+        """
         self._closed = True
         with self._stepping:
-            self._stop()
-            self._pending = None
+            if not self._inside:
+                self._stop()
+                self._pending = None
 
     def __enter__(self) -> Stream:
         return self
@@ -102,6 +109,17 @@ class Stream(Iterator[str]):
             tool_calls=self._text.calls,
             invalid_tool_calls=self._text.invalid,
         )
+
+    def _step(self) -> str | None:
+        """`_next_text`, or an error, which ends the answer."""
+        self._inside = True
+        try:
+            return self._next_text()
+        except BaseException:
+            self._stop()
+            raise
+        finally:
+            self._inside = False
 
     def _next_text(self) -> str | None:
         """The text that the next token makes certain; None when there is no more."""

@@ -47,6 +47,41 @@ def test_a_closed_stream_stops_and_gives_its_memory_back(engine: PromptCache) ->
     assert all(arena() is None for arena in held)
 
 
+def test_a_callback_of_the_generation_may_close_its_own_stream(engine: PromptCache) -> None:
+    def close(ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        if ids.shape[1] > 2 + first:
+            stream.close()
+        return torch.zeros(1, dtype=torch.bool)
+
+    first = 10**6
+    stream = engine.stream_messages(messages(0), max_new_tokens=50, stopping_criteria=[close])
+    first = stream.reply.usage.input_tokens
+    list(stream)
+    assert stream.finished
+    assert len(stream.reply.token_ids) < 5
+
+
+def test_an_error_in_the_middle_ends_the_answer_and_gives_its_memory_back(
+    engine: PromptCache,
+) -> None:
+    class Failing:
+        left = 4
+
+        def put(self, _: torch.Tensor) -> None:
+            self.left -= 1
+            if not self.left:
+                raise ValueError("the reader is gone")
+
+        def end(self) -> None:
+            pass
+
+    stream = engine.stream_messages(messages(0), max_new_tokens=50, streamer=Failing())
+    with pytest.raises(ValueError, match="the reader is gone"):
+        list(stream)
+    assert stream.finished
+    assert list(stream) == []
+
+
 def test_a_stream_may_be_closed_by_another_thread_while_it_is_read(engine: PromptCache) -> None:
     stream = engine.stream_messages(messages(0), max_new_tokens=900, min_new_tokens=900)
     timer = Timer(0.05, stream.close)
