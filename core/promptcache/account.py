@@ -11,7 +11,7 @@ from itertools import groupby
 
 from promptcache.conversations import Decode, Origins, Recalled
 from promptcache.layout import Layout, ModuleRun, Piece
-from promptcache.library import Record
+from promptcache.library import Source
 from promptcache.reply import Usage
 from promptcache.trace import Provenance, Span, Trace
 
@@ -23,13 +23,14 @@ CONVERSATION = "conversation"
 class Served:
     """What a prompt's states came from.
 
-    `reused` are the pieces that modules serve, from `records`; `missing` the sorted positions that
+    `reused` are the pieces that modules serve, from `sources`; `missing` the sorted positions that
     no module serves; `recalled` what of these an earlier turn served. `origins` is None where
-    earlier turns were not looked for; `owner` is whose the states are.
+    earlier turns were not looked for; `owner` is whose the states are. Holds no states, since it
+    lives as long as the answer comes.
     """
 
     reused: Collection[Piece]
-    records: Mapping[ModuleRun, Record]
+    sources: Mapping[ModuleRun, Source]
     missing: Sequence[int]
     recalled: Recalled | None = None
     origins: Origins | None = None
@@ -58,9 +59,9 @@ def trace_of(
             counts[earlier.provenance] += earlier.tokens
             spans.append(replace(earlier, tier=tier))
             continue
-        record = served.records.get(piece.run) if piece.run and piece.start in at_hand else None
+        source = served.sources.get(piece.run) if piece.run and piece.start in at_hand else None
         fresh = sum(position in forward for position in range(piece.start, piece.stop))
-        whole = _provenance(piece, record)
+        whole = _provenance(piece, source)
         again = Provenance.RECOMPUTED if piece.run else Provenance.NEW
         counts[again] += fresh
         counts[whole] += len(piece.ids) - fresh
@@ -73,9 +74,9 @@ def trace_of(
                 recomputed=fresh if piece.run else 0,
                 module=piece.run.name if piece.run else None,
                 context=str(piece.run.context.kind) if piece.run else None,
-                tier=record.tier if record else None,
-                key=record.key if record else None,
-                note=_note(piece, record),
+                tier=source.tier if source else None,
+                key=source.key if source else None,
+                note=_note(piece, source),
             )
         )
     usage = Usage(
@@ -149,15 +150,15 @@ def _characters(piece: Piece, tokens: int, decode: Decode) -> int:
     return len(said) if piece.text.startswith(said) else len(piece.text) * tokens // len(piece.ids)
 
 
-def _provenance(piece: Piece, record: Record | None) -> Provenance:
-    if record is None:
+def _provenance(piece: Piece, source: Source | None) -> Provenance:
+    if source is None:
         return Provenance.RECOMPUTED if piece.run else Provenance.NEW
-    if record.encoded:
+    if source.encoded:
         return Provenance.ENCODED
     return Provenance.EXACT if piece.exact else Provenance.APPROXIMATE
 
 
-def _note(piece: Piece, record: Record | None) -> str | None:
-    if record and record.encoded:
-        return "missed, encoded now" if record.kept else "missed, encoded now, too large to keep"
+def _note(piece: Piece, source: Source | None) -> str | None:
+    if source and source.encoded:
+        return "missed, encoded now" if source.kept else "missed, encoded now, too large to keep"
     return piece.note

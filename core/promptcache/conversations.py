@@ -24,7 +24,7 @@ import torch
 
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
-from promptcache.library import ModuleLibrary, Record
+from promptcache.library import ModuleLibrary, Source
 from promptcache.model.arena import POSITION, Arena
 
 Decode = Callable[[Sequence[int]], str]
@@ -81,16 +81,16 @@ class Conversations:
         self,
         layout: Layout,
         reused: Iterable[Piece],
-        records: Mapping[ModuleRun, Record],
+        sources: Mapping[ModuleRun, Source],
         recomputed: Collection[int],
     ) -> Origins:
-        """The origins of a prompt whose `reused` pieces come from `records`."""
+        """The origins of a prompt whose `reused` pieces come from `sources`."""
         ids = np.array(layout.ids, dtype=np.int64)
         origins = ids.copy()
         for piece in reused:
             if piece.exact or piece.run is None:
                 continue
-            module = blake2b(records[piece.run].key.encode(), digest_size=8, key=self._secret)
+            module = blake2b(sources[piece.run].key.encode(), digest_size=8, key=self._secret)
             first = (int.from_bytes(module.digest()) >> 2) + piece.offset
             origins[piece.start : piece.stop] = -1 - first - np.arange(len(piece.ids))
         again = list(recomputed)
@@ -210,7 +210,7 @@ def parting(recalled: Recalled | None, origins: Origins, decode: Decode) -> str:
         for line in (origins, recalled.earlier)
     )
     return (
-        f"the earlier turns are reused up to token {recalled.agreed}: there this prompt goes on "
+        f"the earlier turns are known up to token {recalled.agreed}: there this prompt goes on "
         f"with {here}, the earlier one with {there}"
     )
 

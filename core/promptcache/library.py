@@ -28,18 +28,25 @@ REMEMBERED = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A module's attention states as a request got them.
+class Source:
+    """How a request came by a module's attention states.
 
     `encoded` says that they were missing and this request waited for their encoding; `kept` that
     the store has them for later; `tier` is where they came from.
     """
 
     key: str
-    kv: KV
     tier: str
     encoded: bool
     kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A module's attention states as a request got them."""
+
+    source: Source
+    kv: KV
 
 
 class ModuleLibrary:
@@ -162,7 +169,7 @@ class ModuleLibrary:
         with self._lock:
             kv = self.store.get(key)
             if kv is not None:
-                found[run] = Record(key, kv, self.store.tier, encoded=False)
+                found[run] = Record(Source(key, self.store.tier, encoded=False), kv)
             elif key in self._in_flight:
                 waiting[run] = self._in_flight[key]
             else:
@@ -182,7 +189,8 @@ class ModuleLibrary:
             return record
         side = MappingProxyType({**record.kv.side, **policy.rank(record.kv)})
         kv = replace(record.kv, side=side)
-        return replace(record, kv=kv, kept=self.store.put(record.key, kv))
+        kept = self.store.put(record.source.key, kv)
+        return Record(replace(record.source, kept=kept), kv)
 
     def _encode(
         self, keys: Mapping[ModuleRun, str], policy: ReusePolicy | None
@@ -208,4 +216,4 @@ class ModuleLibrary:
     def _kept(self, key: str, kv: KV, policy: ReusePolicy | None) -> Record:
         if policy is not None and policy.side:
             kv = replace(kv, side=MappingProxyType(dict(policy.rank(kv))))
-        return Record(key, kv, "encoded", encoded=True, kept=self.store.put(key, kv))
+        return Record(Source(key, "encoded", encoded=True, kept=self.store.put(key, kv)), kv)

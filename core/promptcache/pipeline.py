@@ -200,11 +200,12 @@ class Pipeline:
         owner = memory.owner if memory else b""
         records = self._library.fetch([piece.run for piece in reused if piece.run], policy)
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
+        sources = {run: record.source for run, record in records.items()}
         again = policy.recomputed(layout, states)
         missing = positions_to_compute(layout, reused, again)
         origins, found = None, None
         if memory:
-            origins = memory.origins(layout, reused, records, again)
+            origins = memory.origins(layout, reused, sources, again)
             found = memory.recall(owner, origins, missing[:-1])
         recalled, earlier = found or (None, None)
         if continues and origins is not None and not _goes_on(layout, recalled):
@@ -220,7 +221,7 @@ class Pipeline:
         clock.lap(Stage.ASSEMBLE)
         logits = prefill(self._runner, self._traits, arena, layout, positions)
         clock.lap(Stage.PREFILL)
-        served = Served(reused, records, missing, recalled, origins, owner)
+        served = Served(reused, sources, missing, recalled, origins, owner)
         return Prefilled(layout, arena, logits, room, served, lambda: (*notes(), *warnings), self)
 
     def account(self, prefilled: Prefilled) -> tuple[Trace, Usage]:

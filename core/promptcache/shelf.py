@@ -251,7 +251,8 @@ class Shelf:
                 self._library.store,
                 f"encoding {len(chunk)} modules",
             )
-            fresh |= {run: record.kv.nbytes for run, record in records.items() if record.encoded}
+            encoded = {run: record for run, record in records.items() if record.source.encoded}
+            fresh |= {run: record.kv.nbytes for run, record in encoded.items()}
         return fresh
 
     def _fits(self, run: ModuleRun) -> bool:

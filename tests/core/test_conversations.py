@@ -137,7 +137,7 @@ def test_an_edited_answer_is_reused_up_to_the_edit_and_the_trace_says_so() -> No
     chat.append(said_by("And now?"))
     reply = ask(cache, chat)
     [warning] = reply.trace.warnings
-    assert "reused up to token" in warning
+    assert "known up to token" in warning
     assert "EDITED" in warning
 
 

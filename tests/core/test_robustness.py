@@ -47,6 +47,18 @@ def test_a_closed_stream_stops_and_gives_its_memory_back(engine: PromptCache) ->
     assert all(arena() is None for arena in held)
 
 
+def test_states_that_are_evicted_while_an_answer_comes_are_let_go(engine: PromptCache) -> None:
+    stream = engine.stream_messages(messages(0, 1), max_new_tokens=50)
+    states = [thing for thing in gc.get_objects() if type(thing) is KV]
+    held = [weakref.ref(kv.keys[0]) for kv in states]
+    del states
+    assert held
+    engine.store.evict()
+    gc.collect()
+    assert all(tensor() is None for tensor in held)
+    stream.close()
+
+
 def test_a_callback_of_the_generation_may_close_its_own_stream(engine: PromptCache) -> None:
     def close(ids: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         if ids.shape[1] > 2 + first:
