@@ -23,6 +23,8 @@ log = logging.getLogger("promptcache")
 
 REMEMBERED = 64
 """Beginnings that are compared with a new one when a context may be learned."""
+LEARNED = 64
+"""Learned contexts that are kept: conversations without a system message each have their own."""
 EVIDENCE = 3
 """Prompts that must begin differently before what they share is learned."""
 WORTHWHILE = 16
@@ -37,14 +39,15 @@ class Contexts:
         self._declared: list[str] = []
         self._for_documents: dict[str, set[str]] = {}
         """Preambles with hardly any content, and the documents that were cached after each."""
-        self._learned: list[str] = []
+        self._learned: dict[str, None] = {}
+        """The last used last."""
         self._seen: dict[tuple[Segment, ...], int] = {}
         self._lock = Lock()
 
     @property
     def known(self) -> tuple[str, ...]:
         """Every preamble that counts for any prompt, declared before learned, as prompt text."""
-        return (*self._declared, *self._learned)
+        return (*self._declared, *self._longest_learned())
 
     def declare(self, preamble: Sequence[Segment], documents: Iterable[str] = ()) -> None:
         """Make these segments, the template's own text around them included, a known context.
@@ -79,7 +82,8 @@ class Contexts:
 
     def _length(self, head: tuple[Segment, ...], text: str, document: str) -> int:
         """How much of a beginning that nobody declared is context; learns from earlier ones."""
-        if self._seen.get(head, 0) < 2 and (learned := _beginning(self._learned, text)):
+        if self._seen.get(head, 0) < 2 and (learned := _beginning(self._longest_learned(), text)):
+            self._remember(text[:learned])
             return learned
         meant = [p for p, documents in self._for_documents.items() if document in documents]
         if cached := _beginning(sorted(meant, key=len, reverse=True), text):
@@ -96,13 +100,23 @@ class Contexts:
         common = min((common for common, _ in shared), key=len)
         for other in (head, *(other for _, other in shared)):
             del self._seen[other]
-        _add(self._learned, common)
+        self._remember(common)
         log.info(
             "prompts differ before their first document; documents are encoded after the part "
             "that they share from now on: %r",
             common,
         )
         return len(common)
+
+    def _remember(self, learned: str) -> None:
+        self._learned.pop(learned, None)
+        self._learned[learned] = None
+        while len(self._learned) > LEARNED:
+            del self._learned[next(iter(self._learned))]
+
+    def _longest_learned(self) -> list[str]:
+        """What was learned, the longest first."""
+        return sorted(self._learned, key=len, reverse=True)
 
 
 def _add(preambles: list[str], preamble: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptcache.contexts import Contexts
+from promptcache.contexts import LEARNED, Contexts
 from promptcache.segments import Kind, Segment, joined
 
 SYSTEM = Segment("<|system|>", Kind.CONTROL)
@@ -93,6 +93,18 @@ def test_prompts_of_different_applications_keep_contexts_of_their_own() -> None:
     for text in ("You plan trips.\n", "Your job is law.\n", "You are kind.\n"):
         assert preamble(contexts, SYSTEM, Segment(text), DOCUMENT) == f"<|system|>{text}"
     assert contexts.known == ()
+
+
+def test_what_is_learned_stays_bounded_and_keeps_what_is_used() -> None:
+    contexts = Contexts()
+    for chat in range(2 * LEARNED):
+        for turn in range(3):
+            text = f"This is chat number {chat}, on its own.\nTurn {turn}\n"
+            preamble(contexts, SYSTEM, Segment(text), DOCUMENT)
+        used = Segment("This is chat number 0, on its own.\nAnother\n")
+        got = preamble(contexts, SYSTEM, used, DOCUMENT)
+        assert got == "<|system|>This is chat number 0, on its own."
+    assert len(contexts.known) == LEARNED
 
 
 def test_nothing_is_learned_when_learning_is_off() -> None:
