@@ -14,7 +14,7 @@ from promptcache.pocket.curriculum import STAGES
 class Plan:
     """All that decides a run; the rate is constant, then falls linearly over the last tokens."""
 
-    tokens: int = 45_000_000
+    tokens: int = 55_000_000
     decay_share: float = 0.3
     rate: float = 8e-4
     embedding_rate: float = 2e-3
