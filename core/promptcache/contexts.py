@@ -2,10 +2,10 @@
 
 A prompt of a schema says so itself. In any other prompt it is a declared preamble that the prompt
 begins with; otherwise everything before the first document and its header, or, where turns of a
-conversation stand between, the system message. Prompts that put the question first would make
-that a new context every time: when three of them have begun differently, the part common to them
-is learned, logged once, and counts as declared from there on. A beginning that comes again stays
-the context that it was.
+conversation stand between, the system message, or else what its own message has in front of it.
+Prompts that put the question first would make that a new context every time: when three of them
+have begun differently, the part common to them is learned, logged once, and counts as declared
+from there on. A beginning that comes again stays the context that it was.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from threading import Lock
 
 from promptcache.headers import without_header
@@ -62,11 +63,15 @@ class Contexts:
             elif text:
                 self._for_documents.setdefault(text, set()).update(documents)
 
-    def mark(self, segments: Sequence[Segment], shown: int = 0) -> tuple[Segment, ...]:
+    def mark(
+        self, segments: Sequence[Segment], shown: int = 0, *, turns: bool = False
+    ) -> tuple[Segment, ...]:
         """The segments with their preamble marked, split where it ends inside one.
 
         `shown` is the length of a preamble that the request itself shows to be one (a system
-        message, the tools after it), for prompts that do not begin with a declared one.
+        message, the tools after it), for prompts that do not begin with a declared one. `turns`
+        of a conversation before the first document are no context: without any such preamble, what
+        stands in front of that document in its own message is.
         """
         end = next((i for i, s in enumerate(segments) if s.kind is Kind.MODULE), None)
         head = tuple(segments[:end])
@@ -77,6 +82,11 @@ class Contexts:
                 length = min(shown, len(text))
             if not length and end is not None:
                 head = without_header(head, segments[end:])
+                own = _own(head)
+                if turns and content_of(own) >= WORTHWHILE and head[0].kind is Kind.CONTROL:
+                    stop = len(joined(head))
+                    marked = mark_beginning(segments, len(head[0].text))
+                    return _mark_leading(marked, stop - len(joined(own)), stop)
                 length = self._length(head, joined(head), segments[end].module or "")
         return mark_beginning(segments, length)
 
@@ -179,4 +189,29 @@ def mark_beginning(segments: Sequence[Segment], length: int) -> tuple[Segment, .
             marked.append(replace(segment, text=first, preamble=True))
         if rest:
             marked.append(replace(segment, text=rest, preamble=False))
+    return tuple(marked)
+
+
+def _own(head: Sequence[Segment]) -> tuple[Segment, ...]:
+    """What stands before the first document in its own message."""
+    own = list(takewhile(lambda segment: segment.kind is not Kind.CONTROL, reversed(head)))
+    return tuple(reversed(own))
+
+
+def _mark_leading(segments: Sequence[Segment], start: int, stop: int) -> tuple[Segment, ...]:
+    """Mark characters `start` to `stop` as leading, splitting segments there."""
+    marked: list[Segment] = []
+    position = 0
+    for segment in segments:
+        at = [min(max(edge - position, 0), len(segment.text)) for edge in (start, stop)]
+        before, inside, after = (
+            segment.text[: at[0]], segment.text[at[0] : at[1]], segment.text[at[1] :],
+        )  # fmt: skip
+        position += len(segment.text)
+        if not inside:
+            marked.append(segment)
+            continue
+        marked += [replace(segment, text=before)] if before else []
+        marked.append(replace(segment, text=inside, leads=True))
+        marked += [replace(segment, text=after)] if after else []
     return tuple(marked)

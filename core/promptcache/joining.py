@@ -25,7 +25,7 @@ def merged(segments: Sequence[Segment]) -> list[Segment]:
             joint.extend(items)
         else:
             text = "".join(item.text for item in items)
-            joint.append(Segment(text, Kind(key[0]), preamble=key[1], note=key[2]))
+            joint.append(Segment(text, items[0].kind, preamble=key[1], note=key[2], leads=key[3]))
     for place in range(1, len(joint)):
         before, content = joint[place - 1 : place + 1]
         if _leads(before, content):
@@ -34,10 +34,10 @@ def merged(segments: Sequence[Segment]) -> list[Segment]:
     return joint
 
 
-def _alike(segment: Segment) -> tuple[str, bool, str | None] | None:
+def _alike(segment: Segment) -> tuple[str, bool, str | None, bool] | None:
     if segment.module is not None or segment.kind not in (Kind.TEXT, Kind.CONTROL):
         return None
-    return str(segment.kind), segment.preamble, segment.note
+    return str(segment.kind), segment.preamble, segment.note, segment.leads
 
 
 def _leads(before: Segment, content: Segment) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import chain
 
 from promptcache.errors import PromptError
 from promptcache.segments import Kind, Segment
@@ -118,7 +119,8 @@ def lay_out(
 
     `ids` holds each segment's tokens, `placeholder` is the token that keeps a parameter's place
     while its module is encoded. The leading segments that are marked as preamble become one run
-    and every module's context; `bare`, when given, is the context instead.
+    and, with those that lead the first document's message, every module's context; `bare`, when
+    given, is the context instead.
 
     Raises PromptError when an argument has more tokens than its parameter.
     """
@@ -126,8 +128,9 @@ def lay_out(
         _check_length(segment, row)
     end = _preamble_end(segments)
     preamble = tuple(token for row in ids[:end] for token in row)
+    leading = [row for segment, row in zip(segments, ids, strict=True) if segment.leads]
     context = (
-        Context(ContextKind.PREAMBLE, preamble)
+        Context(ContextKind.PREAMBLE, (*preamble, *chain.from_iterable(leading)))
         if bare is None
         else Context(ContextKind.BARE, tuple(bare))
     )

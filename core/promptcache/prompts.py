@@ -142,7 +142,8 @@ class Prompts:
         parsed = [_message(m, i, recognise, once) for i, m in enumerate(messages)]
         if not any(message.text.strip() for message in parsed):
             raise PromptError("the messages have no text: there is nothing to generate from")
-        if not tools and not _turns_before_documents(parsed):
+        turns = _turns_before_documents(parsed)
+        if not tools and not turns:
             return self._contexts.mark(self._template.render(parsed))
         marked = [_system_as_preamble(message) for message in parsed]
         rendered = self._template.render(marked, tools=tools)
@@ -150,7 +151,8 @@ class Prompts:
         shown = joined(preamble)
         whole = all(name in shown for name in parameters_by_name(tools_as_json(tools)))
         enough = tools or content_of(preamble) >= WORTHWHILE
-        return (*self._contexts.mark(rendered, len(shown) if whole and enough else 0), *opening)
+        known = len(shown) if whole and enough else 0
+        return (*self._contexts.mark(rendered, known, turns=turns), *opening)
 
 
 class _Once:

@@ -59,6 +59,9 @@ class Segment:
     hole: Hole | None = None
     preamble: bool = False
     """Stands before the first selectable module of its schema, in every prompt of the schema."""
+    leads: bool = False
+    """Stands in front of the first document in a message behind turns of a conversation: documents
+    are encoded after it, and the preamble before it, although those turns stand between."""
     anonymous: bool = False
     """A MODULE that no one named: fixed text of the schema after its preamble, called after its
     place (`trip.#2`). It is worth encoding as a module when it is long, else it is computed."""

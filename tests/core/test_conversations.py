@@ -90,6 +90,19 @@ def test_after_documents_that_moved_earlier_turns_are_approximate_and_before_exa
     assert reply.usage.exact == reply.usage.reused_tokens > 0
 
 
+def test_documents_behind_turns_without_a_system_message_are_encoded_once() -> None:
+    cache = engine()
+    chat: Chat = []
+    text = "Answer from these texts:\n\n" + "\n\n".join(DOCUMENTS[:3])
+    for turn in range(4):
+        asked = [*chat, said_by(f"{text}\n\nQuestion {turn}?")]
+        reply = ask(cache, asked)
+        chat += [said_by(f"Question {turn}?"), asked[-1]]  # history without the documents
+        modules = [span for span in reply.trace if span.text in DOCUMENTS]
+        assert len(modules) == 3
+        assert all((span.provenance == Provenance.ENCODED) == (turn == 0) for span in modules)
+
+
 def test_a_turn_takes_the_place_of_the_one_before_it_in_the_store() -> None:
     cache = engine()
     chat: Chat = []
@@ -272,6 +285,7 @@ class Say:
     question: str
     tokens: int
     edited: bool
+    late: bool
     policy: ReusePolicy
 
 
@@ -290,6 +304,7 @@ EVENTS = st.lists(
                 st.sampled_from(["Which?", "Why so long?", DOCUMENTS[4]]),
                 st.integers(1, 5),
                 st.sampled_from([False, False, False, True]),
+                st.booleans(),
                 st.sampled_from([Modular(), Modular(), Exact(), NoReuse()]),
             )
         ]
@@ -321,6 +336,10 @@ def answered(cache: PromptCache, chat: Chat, say: Say) -> str:
     return "".join(stream)
 
 
+def texts(say: Say) -> str:
+    return "Answer from these:\n\n" + "\n\n".join(DOCUMENTS[i] for i in say.documents) + "\n"
+
+
 def run_chats(family: str, events: list[Say | Evict]) -> None:
     cache = engine(family, store=MemoryStore(SMALL))
     chats: dict[int, Chat] = {}
@@ -329,10 +348,9 @@ def run_chats(family: str, events: list[Say | Evict]) -> None:
             cache.store.evict()
             continue
         if event.chat not in chats:
-            text = "Answer from these:\n\n" + "\n\n".join(DOCUMENTS[i] for i in event.documents)
-            chats[event.chat] = [{"role": "system", "content": text}]
+            chats[event.chat] = [] if event.late else [{"role": "system", "content": texts(event)}]
         chat = chats[event.chat]
-        chat.append(said_by(event.question))
+        chat.append(said_by((texts(event) if event.late else "") + event.question))
         answer = answered(cache, chat, event)
         chat.append({"role": "assistant", "content": answer + "!" * event.edited})
         cache.store.check_integrity()
