@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from promptcache.clock import Clock
 from promptcache.contexts import Contexts
 from promptcache.library import ModuleLibrary
 from promptcache.model import load as loading
@@ -28,7 +29,7 @@ from promptcache.options import (
     check_settings,
     checked_policy,
 )
-from promptcache.pipeline import Clock, Pipeline
+from promptcache.pipeline import Pipeline
 from promptcache.pml import Schema
 from promptcache.prompts import MessageLike, Prompts, check_text
 from promptcache.reply import Reply, Stage

@@ -10,19 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from time import perf_counter
-from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from promptcache.account import Served, trace_of
+from promptcache.clock import Clock
 from promptcache.conversations import Conversations, Recalled, parting
-from promptcache.errors import OutOfMemoryError, PromptError, UnsupportedModelError
+from promptcache.errors import PromptError, UnsupportedModelError
 from promptcache.joining import merged
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
 from promptcache.library import ModuleLibrary
+from promptcache.memory import is_out_of_memory, surviving_out_of_memory
 from promptcache.model.arena import Arena
 from promptcache.model.owncache import OwnCache
 from promptcache.model.prefill import assemble, positions_to_compute, prefill
@@ -30,32 +29,11 @@ from promptcache.model.runner import ModelRunner, Traits, new_arena
 from promptcache.reply import Stage, Usage
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment
-from promptcache.store import Store
 from promptcache.text.tokenize import SegmentTokenizer
 from promptcache.trace import Trace
 
-T = TypeVar("T")
 Notes = Callable[[], Iterable[str]]
 log = logging.getLogger("promptcache")
-
-
-class Clock:
-    """Seconds spent in each stage, counted from the call."""
-
-    def __init__(self) -> None:
-        self.started = self._last = perf_counter()
-        self.stages: dict[Stage, float] = {}
-
-    def lap(self, stage: Stage) -> None:
-        """Count the time since the last lap to `stage`."""
-        now = perf_counter()
-        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
-        self._last = now
-
-    @property
-    def total(self) -> float:
-        """Seconds from the call to the last lap."""
-        return self._last - self.started
 
 
 @dataclass(frozen=True)
@@ -243,7 +221,7 @@ class Pipeline:
                 arena, served.owner, served.origins, answer, served.missing, served.recalled
             )
         except RuntimeError as error:  # the answer is there: it does without
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             log.warning("no memory to keep this turn of the conversation for later ones")
 
@@ -274,28 +252,3 @@ def _goes_on(layout: Layout, recalled: Recalled | None) -> bool:
         if before.kind is Kind.CONTROL and piece.kind is not Kind.CONTROL:
             last = piece.start
     return recalled is not None and (recalled.whole or recalled.agreed >= last)
-
-
-def surviving_out_of_memory(attempt: Callable[[], T], store: Store, what: str) -> T:
-    """The attempt's result; when memory runs out, evict every module that may go and try again.
-
-    Raises OutOfMemoryError, which says `what` there was no memory for, when that does not help.
-    """
-    try:
-        return attempt()
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-    freed = store.evict()
-    try:
-        return attempt()
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(
-            f"no memory for {what}, not even after evicting {freed:,} bytes of modules"
-        ) from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

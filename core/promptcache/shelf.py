@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 from promptcache.errors import OptionError, PromptError, TemplateError
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
-from promptcache.pipeline import Pipeline, surviving_out_of_memory
+from promptcache.memory import surviving_out_of_memory
+from promptcache.pipeline import Pipeline
 from promptcache.placing import Place, Placing
 from promptcache.pml import Schema
 from promptcache.pml.imports import imports_of

@@ -8,9 +8,10 @@ from threading import RLock
 from types import MappingProxyType
 from typing import Any
 
+from promptcache.clock import Clock
 from promptcache.model.decode import FinishReason, decode
 from promptcache.model.runner import ModelRunner, Traits
-from promptcache.pipeline import Clock, Prefilled
+from promptcache.pipeline import Prefilled
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.text.callstream import CallStream
 from promptcache.text.stream import TextStream

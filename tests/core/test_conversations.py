@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, Provenance
+from promptcache.clock import Clock
 from promptcache.layout import Layout
-from promptcache.pipeline import Clock
 from promptcache.reuse import ReusePolicy
 from promptcache.stream import Stream
 from promptcache.text.stream import TextStream

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache
-from promptcache.pipeline import Clock
+from promptcache.clock import Clock
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment
 from support.reference import modular_logits, plain_logits

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from promptcache import Exact, Modular, NoReuse, PromptCache
+from promptcache.clock import Clock
 from promptcache.errors import OptionError
-from promptcache.pipeline import Clock, Prefilled
+from promptcache.pipeline import Prefilled
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment
 from promptcache.trace import Provenance

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from promptcache import PromptCache, ReusePolicy
+from promptcache.clock import Clock
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun
-from promptcache.pipeline import Clock
 from support.reference import plain_logits
 from support.words import byte_tokenizer
 from support.zoo import model

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, PromptCacheError
+from promptcache.clock import Clock
 from promptcache.errors import (
     BudgetError,
     ModelError,
@@ -16,7 +17,6 @@ from promptcache.errors import (
     PromptError,
     UnsupportedModelError,
 )
-from promptcache.pipeline import Clock
 from support.reference import plain_logits
 from support.words import byte_tokenizer
 from support.zoo import LINEAR, model

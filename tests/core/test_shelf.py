@@ -13,8 +13,8 @@ from promptcache import (
     PromptCache,
     PromptCacheError,
 )
+from promptcache.clock import Clock
 from promptcache.errors import PromptError
-from promptcache.pipeline import Clock
 from support.library import DOCUMENTS, RAG, SYSTEM, messages
 from support.reference import plain_logits
 from support.words import byte_tokenizer

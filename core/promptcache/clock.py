@@ -1,0 +1,26 @@
+"""How long each stage of a request took."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from promptcache.reply import Stage
+
+
+class Clock:
+    """Seconds spent in each stage, counted from the call."""
+
+    def __init__(self) -> None:
+        self.started = self._last = perf_counter()
+        self.stages: dict[Stage, float] = {}
+
+    def lap(self, stage: Stage) -> None:
+        """Count the time since the last lap to `stage`."""
+        now = perf_counter()
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    @property
+    def total(self) -> float:
+        """Seconds from the call to the last lap."""
+        return self._last - self.started
