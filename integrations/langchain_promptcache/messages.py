@@ -36,6 +36,9 @@ ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
 SHORT_ID = re.compile("[A-Za-z0-9]{9}")
 CALLS = frozenset({"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use"})
 """Types of the content blocks that repeat a message's calls: LangChain's, and Anthropic's."""
+THOUGHTS = frozenset({"reasoning", "thinking", "redacted_thinking"})
+"""Types of the content blocks with what a model thought before it answered. They are left out, as
+chat templates leave the thoughts of earlier turns out."""
 SPOKEN = {"human": "user", "ai": "assistant"}
 """LangChain's names of roles that chat templates call otherwise."""
 
@@ -78,7 +81,7 @@ def documents_in(messages: Sequence[BaseMessage]) -> list[Document]:
 def _assistant(message: AIMessage) -> dict[str, Any]:
     content = message.content
     if not isinstance(content, str):
-        content = [b for b in content if isinstance(b, str) or b.get("type") not in CALLS]
+        content = [b for b in content if isinstance(b, str) or b.get("type") not in CALLS | THOUGHTS]
     unread = [call["args"] for call in message.invalid_tool_calls if call["args"]]
     if unread and isinstance(content, str):
         content = "\n".join([*([content] if content else []), *unread])

@@ -61,6 +61,10 @@ class Declared:
         return True
 
     @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+    @property
     def supports_model_override(self) -> bool:
         return False  # one object serves the one model that it has loaded
 

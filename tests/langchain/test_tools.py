@@ -250,3 +250,13 @@ def test_what_hosted_models_promise_is_taken_and_its_meaning_logged(
     assert chain.invoke("Hi") == Stop(why="rain")
     assert caplog.text.count("what does not fit is an error") == 2
     assert llm.bind_tools([Stop], strict=True).invoke("Hi").tool_calls
+
+
+def test_thoughts_of_earlier_answers_are_left_out() -> None:
+    thoughts = [
+        {"type": "thinking", "thinking": "Hm."},
+        {"type": "reasoning", "reasoning": "Hm."},
+        {"type": "text", "text": "Yes."},
+    ]
+    [message] = to_engine([AIMessage(thoughts)])  # type: ignore[arg-type]
+    assert message["content"] == [{"type": "text", "text": "Yes."}]
