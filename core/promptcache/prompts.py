@@ -217,7 +217,9 @@ def _block(block: Any, where: str, recognise: Recognise) -> Iterator[Segment]:
         yield from recognise(block)
         return
     kind = block.get("type") if isinstance(block, Mapping) else None
-    if kind != "text" or not isinstance(block.get("text"), str):
+    if kind == "text" and not isinstance(block.get("text"), str):
+        raise PromptError(f"{where} holds a block of type 'text' whose 'text' is no text")
+    if kind != "text":
         raise PromptError(
             f"{where} holds a block of type {kind!r}; promptcache serves text only"
             f"{valid(str(kind), ['text'], what='valid types')}"

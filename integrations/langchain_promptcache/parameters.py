@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from promptcache.errors import OptionError, valid
+from promptcache.model.generation import OPTIONS
 
 log = logging.getLogger("promptcache")
 
@@ -25,6 +26,12 @@ ALIASES = {
 OF_HOSTED_MODELS = frozenset({"api_key", "base_url", "max_retries", "timeout"})
 """What a model behind an API takes. Accepted, so that swapping the class is all there is to do;
 there is nothing that they could mean for a model in this process."""
+
+OF_LOADING = frozenset(
+    {"attn_implementation", "cache_dir", "force_download", "local_files_only", "proxies",
+     "subfolder", "token", "trust_remote_code", "use_safetensors", "variant"}
+)  # fmt: skip
+"""What other classes take as parameters of their own and transformers' `from_pretrained` reads."""
 
 
 def with_our_names(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,6 +55,9 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str], aliases: Iterable
     names = set(known)
     for name in given:
         if name not in names:
+            for kind, elsewhere in (("generation_kwargs", OPTIONS), ("model_kwargs", OF_LOADING)):
+                if kind in names and name in elsewhere:
+                    raise OptionError(f"unknown parameter {name!r}; give {kind}={{{name!r}: ...}}")
             raise OptionError(
                 f"unknown parameter {name!r}{valid(name, [*names, *aliases], what='parameters')}"
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Annotated, Any, Literal, Self
 
+from langchain_core.documents import Document
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,12 +17,15 @@ from pydantic import (
     ModelWrapValidatorHandler,
     SkipValidation,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
+from langchain_promptcache.documents import text_of
 from langchain_promptcache.parameters import ALIASES, refuse_unknown, with_our_names
-from promptcache import PromptCache, ReusePolicy, Store
+from promptcache import Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
+from promptcache.options import checked_policy
 
 OF_LOADING = (
     "revision", "device", "dtype", "model_kwargs", "store", "namespace", "chat_template",
@@ -109,6 +113,11 @@ class EngineSettings(BaseModel):
         except ValidationError as error:
             raise OptionError(sentence_of(error)) from None
 
+    @field_validator("reuse", mode="before")
+    @classmethod
+    def _check_reuse(cls, given: object) -> ReusePolicy | None:
+        return None if given is None else checked_policy(given, Modular())
+
     @classmethod
     def from_model_id(
         cls, model_id: str, *, task: Literal["text-generation"] = "text-generation", **settings: Any
@@ -142,6 +151,10 @@ class EngineSettings(BaseModel):
         asked |= {name: value for name, value in set_here.items() if value is not None}
         asked |= with_our_names(given)
         asked.pop("stream", None)  # LangChain's own, settled by the method it has called
+        if isinstance(asked.get("expected"), list | tuple):
+            asked["expected"] = [
+                text_of(each) if isinstance(each, Document) else each for each in asked["expected"]
+            ]
         model = asked.pop("model", self.model)
         if model != self.model:
             raise OptionError(
@@ -195,7 +208,7 @@ def _check_engine(
 def sentence_of(error: ValidationError) -> str:
     """The first of pydantic's objections."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
+    name = first["loc"][0] if first["loc"] else "the whole"  # then types that it might have had
     if first["type"] == "missing":
         return f"{name}= is missing"
     said = first["msg"]

@@ -21,7 +21,7 @@ def parse(**options: Any) -> RequestOptions:
     [
         (
             {"temperature": 0.0, "do_sample": True},
-            "temperature=0.0 is not a number above 0; give do_sample=False",
+            "temperature=0.0 is not a number above 0; for greedy answers give 0 or do_sample=False",
         ),
         ({"temperature": -1}, "temperature=-1 is not a number above 0"),
         ({"temperature": "hot"}, "temperature='hot' is not a number above 0"),

@@ -119,6 +119,7 @@ def test_a_budget_that_is_no_positive_number_of_bytes_is_refused(budget: Any) ->
         ({"content": "Hi"}, "message 1 has no role"),
         ({"role": "user", "content": None}, "content of message 1 is None"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "block of type 'image_url'"),
+        ({"role": "user", "content": [{"type": "text"}]}, "type 'text' whose 'text' is no text"),
         ({"role": "user", "content": "\ud800"}, "lone surrogate"),
     ],
 )

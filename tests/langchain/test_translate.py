@@ -18,6 +18,7 @@ class chains:
     rag = ChatPromptTemplate([("system", "Answer from {context}, in {tone}."), ("human", "{q}")])
 
 rag = chains.rag
+guide = ChatPromptTemplate([("system", "Answer.\\n{docs}"), ("human", "{q}")])
 notes = ChatPromptTemplate([("human", "Sum up:\\n{notes}")])
 trip = PMLPromptTemplate.from_pml('<schema name="trip">A.</schema>', '<prompt schema="trip"/>')
 number = 7
@@ -68,7 +69,12 @@ def test_a_pml_template_is_written_too(capsys: pytest.CaptureFixture[str]) -> No
         ("prompts", "'prompts' names no template; expected module:prompt"),
         ("no_such_module:rag", "'no_such_module' cannot be imported: No module named"),
         ("broken_app:rag", "'broken_app' cannot be imported: No module named 'nothing_of_this"),
-        ("prompts_of_an_app:rags", "has no 'rags'; did you mean 'rag'? (its templates: notes, "),
+        (
+            "prompts_of_an_app:rags",
+            "has no 'rags'; did you mean 'rag'? (its templates: guide, notes, ",
+        ),
+        ("prompts_of_an_app.py:rag", "'prompts_of_an_app.py:rag' names a file; expected module:"),
+        ("prompts_of_an_app:guide", "with --documents (its variables: docs, q)"),
         ("prompts_of_an_app:number", "prompts_of_an_app:number is a int; expected a prompt"),
     ],
 )

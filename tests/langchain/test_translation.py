@@ -127,11 +127,15 @@ def test_what_pml_cannot_say_is_refused() -> None:
     ("options", "said"),
     [
         ({"parameters": {"tones": 3}}, "no plain variable 'tones' .* did you mean 'tone'"),
+        (
+            {"document_variables": ["docs"]},
+            "no plain variable 'docs' for documents .variables: tone",
+        ),
         ({"name": "no name"}, "cannot name a schema"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(Exception, match=said):
         translate(PromptTemplate.from_template("{tone}"), **options)
-    with pytest.raises(TemplateError, match="7 is not a prompt template"):
+    with pytest.raises(TemplateError, match="int cannot become a schema; expected a Chat"):
         translate(7)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def check_option(name: str, value: object, *, owner: str = "") -> Any:
     try:
         return OPTIONS[name].read(value)
     except (ValueError, OverflowError):
-        hint = "; give do_sample=False for greedy answers" if name == "temperature" else ""
+        hint = "; for greedy answers give 0 or do_sample=False" if name == "temperature" else ""
         raise OptionError(
             f"{owner}{name}={shown(value)} is not {OPTIONS[name].words}{hint}"
         ) from None

@@ -32,7 +32,16 @@ def markup_of(
         raise TemplateError(
             f"{name} is a {type(prompt).__name__}; expected a prompt template of LangChain's"
         )
-    return write(translate(prompt, document_variables=document_variables, name=schema_name).schema)
+    wanted = tuple(document_variables)
+    schema = translate(prompt, document_variables=wanted, name=schema_name).schema
+    if not schema.children:
+        hint = valid("", prompt.input_variables, what="its variables")
+        raise TemplateError(
+            f"nothing of {name} can be imported: no message of fixed text stands before its first "
+            f"variable, and none of its variables is {wanted[0]!r}; name the one for documents "
+            f"with --documents{hint}"
+        )
+    return write(schema)
 
 
 def _found(name: str) -> Any:
@@ -41,6 +50,8 @@ def _found(name: str) -> Any:
         raise OptionError(
             f"{name!r} names no template; expected module:prompt, as in app.chain:rag"
         )
+    if module_name.endswith(".py") or "/" in module_name:
+        raise OptionError(f"{name!r} names a file; expected module:prompt, as in app.chain:rag")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -60,15 +60,20 @@ def outline_of(
 ) -> Outline:
     """The outline of a template, with a collection for each document variable that it has.
 
-    Raises TemplateError for a parameter that the template does not have.
+    Raises TemplateError for a parameter that the template does not have, and for a document
+    variable, unless it is the usual one.
     """
     turns = list(template_turns(prompt))
     present = {v.name for turn in turns for v in turn.parts if isinstance(v, Variable)}
+    wanted = tuple(document_variables)
+    for name in wanted:
+        if name not in present and name != DOCUMENT_VARIABLE:
+            hint = valid(name, present, what="variables")
+            raise TemplateError(f"the prompt has no plain variable {name!r} for documents{hint}")
     for name in parameters:
         if name not in present:
             hint = valid(name, present, what="variables")
             raise TemplateError(f"the prompt has no plain variable {name!r} for a parameter{hint}")
-    wanted = tuple(document_variables)
     outliner = Outliner(wanted, parameters, Names())
     for turn in turns:
         outliner.add(with_parameters(turn, [name for name in parameters if name not in wanted]))

@@ -127,10 +127,8 @@ def translate(
     PML has no word for, are computed text. `name` is the schema's.
 
     Raises TemplateError for a prompt of another kind, a role that PML has not, or a parameter
-    that the template does not have.
+    or document variable that the template does not have (but for the usual one).
     """
-    if not isinstance(prompt, BasePromptTemplate):
-        raise TemplateError(f"{prompt!r:.80} is not a prompt template of LangChain's")
     if isinstance(document_variables, str):
         document_variables = (document_variables,)
     outline = outline_of(prompt, document_variables, parameters or {})
