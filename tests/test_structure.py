@@ -19,8 +19,8 @@ CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
     "library", "conversations", "trace", "reply", "clock", "memory", "account", "headers",
-    "contexts", "prompts", "options", "joining", "pipeline", "placing", "shelf", "stream", "engine",
-    "pocket", "bench", "cli",
+    "contexts", "prompts", "options", "joining", "pipeline", "placing", "marks", "misses",
+    "shelf", "stream", "engine", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

@@ -215,7 +215,9 @@ class PromptCache:
         tools = options.pop("tools", None)
         calling = self.calling(tools, options.pop("tool_choice", None))
         opening = calling.opening if calling else ()
-        segments = self._prompts.from_messages(messages, self._shelf.recognise, tools, opening)
+        segments = self._prompts.from_messages(
+            messages, self._shelf.recognise, tools, opening, mark=self._shelf.marks.mark
+        )
         continues = any(message.get("role") == "assistant" for message in messages)
         return self._start(
             segments, clock, options, strip=True, continues=continues, calling=calling
@@ -276,7 +278,7 @@ class PromptCache:
             room=asked.max_new_tokens,
             bare=self._bare,
             continues=continues,
-            notes=lambda: self._shelf.missing(asked.expected, segments),
+            notes=lambda: self._shelf.misses.lines(asked.expected, segments),
         )
         return Stream(
             prefilled,

@@ -41,12 +41,15 @@ def _alike(segment: Segment) -> tuple[str, bool, str | None, bool] | None:
 
 
 def _leads(before: Segment, content: Segment) -> bool:
-    """Whether `before` is text of a template that ends in a space of the content after it."""
+    """Whether `before` is text of a template that ends in a space of the content after it.
+
+    A module's first text keeps its tokens; inside a module, both are its own.
+    """
     return (
         before.kind is Kind.CONTROL
-        and content.kind is Kind.TEXT
+        and content.kind in (Kind.TEXT, Kind.MODULE)
         and before.preamble == content.preamble
-        and before.module is None
+        and before.module == content.module
         and len(before.text) > 1
         and before.text.endswith(" ")
         and not content.text[:1].isspace()

@@ -187,7 +187,8 @@ class Pipeline:
             found = memory.recall(owner, origins, missing[:-1])
         recalled, earlier = found or (None, None)
         if continues and origins is not None and not _goes_on(layout, recalled):
-            warnings = (*warnings, parting(recalled, origins, self._tokenizer.decode))
+            related = recalled if _is_related(layout, recalled) else None
+            warnings = (*warnings, parting(related, origins, self._tokenizer.decode))
         at_hand = set(recalled.positions) if recalled else set()
         positions = [position for position in missing if position not in at_hand]
         clock.lap(Stage.LOOKUP)
@@ -245,10 +246,20 @@ class Pipeline:
         return policy.reused(layout), notes
 
 
-def _goes_on(layout: Layout, recalled: Recalled | None) -> bool:
-    """Whether a prompt parts from an earlier one in its last message only, or not at all."""
+def _last_message(layout: Layout) -> int:
+    """Where the last message begins."""
     last = 0
     for before, piece in pairwise(layout.pieces):
         if before.kind is Kind.CONTROL and piece.kind is not Kind.CONTROL:
             last = piece.start
-    return recalled is not None and (recalled.whole or recalled.agreed >= last)
+    return last
+
+
+def _goes_on(layout: Layout, recalled: Recalled | None) -> bool:
+    """Whether a prompt parts from an earlier one in its last message only, or not at all."""
+    return recalled is not None and (recalled.whole or recalled.agreed >= _last_message(layout))
+
+
+def _is_related(layout: Layout, recalled: Recalled | None) -> bool:
+    """Whether an earlier prompt is likely of the same conversation: half of its turns agree."""
+    return recalled is not None and 2 * recalled.agreed >= _last_message(layout)

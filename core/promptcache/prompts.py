@@ -48,6 +48,11 @@ def key_of(text: str) -> str:
     return blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def as_module(text: str) -> Sequence[Segment]:
+    """A text that is a module of its own."""
+    return (Segment(text, Kind.MODULE, key_of(text)),) if text else ()
+
+
 class Prompts:
     """Turns requests into segments with their preamble marked."""
 
@@ -123,9 +128,12 @@ class Prompts:
         recognise: Recognise,
         tools: Sequence[Tool] | None = None,
         opening: Sequence[Segment] = (),
+        *,
+        mark: Recognise = as_module,
     ) -> tuple[Segment, ...]:
         """The segments of chat messages, through the model's chat template.
 
+        `recognise` cuts a text into segments, `mark` one whose block has `cache_control`.
         With `tools`, the system message and their descriptions, as far as they stand in front,
         are the preamble; the system message is, where turns stand before the first document.
         `opening` is what the answer is made to begin with. Raises PromptError for a message that
@@ -139,7 +147,7 @@ class Prompts:
         if not messages:
             raise PromptError("there are no messages: there is nothing to generate from")
         once = _Once()
-        parsed = [_message(m, i, recognise, once) for i, m in enumerate(messages)]
+        parsed = [_message(m, i, recognise, mark, once) for i, m in enumerate(messages)]
         if not any(message.text.strip() for message in parsed):
             raise PromptError("the messages have no text: there is nothing to generate from")
         turns = _turns_before_documents(parsed)
@@ -189,7 +197,9 @@ def _system_as_preamble(message: Message) -> Message:
     return replace(message, segments=(*marked, *message.segments[len(head) :]))
 
 
-def _message(message: MessageLike, index: int, recognise: Recognise, once: _Once) -> Message:
+def _message(
+    message: MessageLike, index: int, recognise: Recognise, mark: Recognise, once: _Once
+) -> Message:
     where = f"message {index + 1}"
     if not isinstance(message, Mapping):
         raise PromptError(f"{where} is a {type(message).__name__}, expected role and content")
@@ -207,11 +217,11 @@ def _message(message: MessageLike, index: int, recognise: Recognise, once: _Once
     blocks = [content] if isinstance(content, str) else content
     if not isinstance(blocks, Sequence):
         raise PromptError(f"the content of {where} is {content!r:.80}; expected text or blocks")
-    segments = [once(s) for block in blocks for s in _block(block, where, recognise)]
+    segments = [once(s) for block in blocks for s in _block(block, where, recognise, mark)]
     return Message(role, tuple(segments), fields)
 
 
-def _block(block: Any, where: str, recognise: Recognise) -> Iterator[Segment]:
+def _block(block: Any, where: str, recognise: Recognise, mark: Recognise) -> Iterator[Segment]:
     if isinstance(block, str):
         check_text(block, where)
         yield from recognise(block)
@@ -226,10 +236,7 @@ def _block(block: Any, where: str, recognise: Recognise) -> Iterator[Segment]:
         )
     text = block["text"]
     check_text(text, where)
-    if block.get("cache_control") and text:
-        yield Segment(text, Kind.MODULE, key_of(text))
-    else:
-        yield from recognise(text)
+    yield from mark(text) if block.get("cache_control") else recognise(text)
 
 
 def check_text(text: object, where: str) -> None:

@@ -13,21 +13,21 @@ from tqdm.auto import tqdm
 from promptcache.errors import OptionError, PromptError, TemplateError
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
+from promptcache.marks import Marks
 from promptcache.memory import surviving_out_of_memory
+from promptcache.misses import Misses
 from promptcache.pipeline import Pipeline
 from promptcache.placing import Place, Placing
 from promptcache.pml import Schema
 from promptcache.pml.imports import imports_of
 from promptcache.prompts import Prompts, check_text, key_of
 from promptcache.reuse import ReusePolicy
-from promptcache.segments import Kind, Segment, joined
+from promptcache.segments import Segment, joined
 from promptcache.text.recognize import Recognizer
 
 T = TypeVar("T")
 log = logging.getLogger("promptcache")
 
-NOTED = 8
-"""Documents that a note is written about, where many are in a prompt in another form."""
 CHUNK = 32
 """Modules that are encoded before the next ones are looked at."""
 
@@ -74,41 +74,13 @@ class Shelf:
         self.texts: dict[str, str] = {}
         """Every registered document by its key, and by its own names."""
         self._names: dict[str, set[str]] = {}
+        self.marks = Marks(self._recognizer, self.texts)
+        self.misses = Misses(self._recognizer, self.texts)
         self._placing = Placing(prompts, pipeline, self.texts, bare=bare)
 
     def recognise(self, text: str) -> Sequence[Segment]:
         """The text cut into registered documents and what stands between them."""
         return self._recognizer.recognise(text)
-
-    def missing(self, expected: Iterable[str], segments: Sequence[Segment]) -> list[str]:
-        """A line for each expected document that is no module of these segments, and why; and for
-        each registered one that stands there in another form.
-        """
-        used = {key_of(segment.text) for segment in segments if segment.kind is Kind.MODULE}
-        text = joined(segments)
-        lines = [
-            f"the document {document[:40]!r} was expected: {self._why_missing(document, text)}"
-            for document in expected
-            if key_of(document) not in used
-        ]
-        told = used.union(map(key_of, expected))
-        spoiled = self._recognizer.spoiled(text, told)
-        lines += [
-            f"the document {self.texts.get(key, key)[:40]!r} is not recognised here: {why}"
-            for key, why in spoiled[:NOTED]
-        ]
-        if len(spoiled) > NOTED:
-            lines.append(f"and {len(spoiled) - NOTED} documents more in such a form")
-        return lines
-
-    def _why_missing(self, document: str, text: str) -> str:
-        key = key_of(document)
-        if key not in self.texts:
-            return "it is not registered"
-        try:
-            return self._recognizer.explain(text, key) or "its text is not in the prompt"
-        except OptionError:
-            return "it is too short to be recognised"
 
     def add_schema(self, schema: Schema, *, encode: bool) -> None:
         """Encode what the schema's prompts can import, and register it.

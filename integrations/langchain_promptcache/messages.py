@@ -81,7 +81,8 @@ def documents_in(messages: Sequence[BaseMessage]) -> list[Document]:
 def _assistant(message: AIMessage) -> dict[str, Any]:
     content = message.content
     if not isinstance(content, str):
-        content = [b for b in content if isinstance(b, str) or b.get("type") not in CALLS | THOUGHTS]
+        left_out = CALLS | THOUGHTS
+        content = [b for b in content if isinstance(b, str) or b.get("type") not in left_out]
     unread = [call["args"] for call in message.invalid_tool_calls if call["args"]]
     if unread and isinstance(content, str):
         content = "\n".join([*([content] if content else []), *unread])

@@ -103,6 +103,31 @@ def test_documents_behind_turns_without_a_system_message_are_encoded_once() -> N
         assert all((span.provenance == Provenance.ENCODED) == (turn == 0) for span in modules)
 
 
+def test_a_mark_that_moves_on_with_the_conversation_leaves_earlier_blocks_reused() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    marked = {"cache_control": {"type": "ephemeral"}}
+    chat: list[dict[str, object]] = []
+    end = 0
+    for turn in range(3):
+        block = {"type": "text", "text": f"Part {turn} of what there is to read, at length.\n"}
+        question = {"type": "text", "text": "What does it say?"}
+        asked = [*chat, {"role": "user", "content": [{**block, **marked}, question]}]
+        reply = ask(cache, asked)  # type: ignore[arg-type]
+        chat += [{"role": "user", "content": [block, question]}, asked[-1]]
+        if turn:
+            assert reply.usage.reused_tokens >= end
+            assert not reply.trace.warnings
+        end = reply.usage.input_tokens
+
+
+def test_a_prompt_that_shares_its_beginning_alone_is_no_earlier_turn() -> None:
+    cache = engine()
+    ask(cache, [said_by("Something quite different was asked here before, at some length.")])
+    chat = [said_by("So?"), {"role": "assistant", "content": "Yes, so."}, said_by("Why?")]
+    [warning] = ask(cache, chat).trace.warnings
+    assert "none that this prompt goes on from is kept" in warning
+
+
 def test_a_turn_takes_the_place_of_the_one_before_it_in_the_store() -> None:
     cache = engine()
     chat: Chat = []

@@ -34,3 +34,8 @@ def test_a_space_at_the_end_of_a_preamble_stays_so_that_the_preamble_keeps_its_t
 
 def test_a_template_that_is_one_space_keeps_it() -> None:
     assert texts(Segment(" ", Kind.CONTROL), Segment("Hello")) == [" ", "Hello"]
+
+
+def test_inside_a_module_a_space_of_the_template_goes_with_the_modules_text() -> None:
+    before = Segment("<|assistant|> ", Kind.CONTROL, "d")
+    assert texts(before, DOCUMENT) == ["<|assistant|>", " A document."]
