@@ -13,6 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import (
     ChatPromptTemplate,
+    FewShotChatMessagePromptTemplate,
     FewShotPromptTemplate,
     PromptTemplate,
 )
@@ -287,3 +288,24 @@ def test_a_prompt_that_pml_cannot_say_goes_without() -> None:
     assert not isinstance(value, PMLPromptValue)
     assert value.to_messages()[0] == image
     assert isinstance(template.invoke({"input": "?"}), PMLPromptValue)
+
+
+def test_a_merging_tokenizer_gives_a_translation_the_tokens_of_the_plain_chain() -> None:
+    # pocket's template writes a space before an answer, which belongs to the answer's first word.
+    llm = ChatPromptCache(model="pocket", max_tokens=1, conversations=False)
+    examples = FewShotChatMessagePromptTemplate(
+        examples=[{"q": "How many?", "a": "four"}, {"q": "Who sailed?", "a": "Ada Venn"}],
+        example_prompt=ChatPromptTemplate.from_messages([("human", "{q}"), ("ai", "{a}")]),
+    )
+    prompt = ChatPromptTemplate.from_messages(
+        [("system", "Answer as in the examples."), examples, ("human", "{input}")]
+    )
+    plain, translated = (
+        (way | llm).invoke({"input": "How long?"})
+        for way in (prompt, PMLPromptTemplate.from_prompt(prompt))
+    )
+    spans = [
+        [(span["text"], span["tokens"]) for span in message.response_metadata["provenance"]]
+        for message in (plain, translated)
+    ]
+    assert spans[0] == spans[1]
