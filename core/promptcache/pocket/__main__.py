@@ -46,7 +46,8 @@ def main(
     """Make pocket."""
     if not (run / "tokenizer").exists():
         train_tokenizer(training_texts()).save_pretrained(run / "tokenizer")
-    train.start(run, Plan(tokens=tokens), threads)
+    if not train.start(run, Plan(tokens=tokens), threads):
+        raise typer.Exit(1)  # stopped on the way: nothing to export yet
     export(run, to)
     evaluate.main(to, run / "evaluation.jsonl", 1000, 300, 0)
 

@@ -143,8 +143,11 @@ def _measure(
     }
 
 
-def run(trainer: Trainer, out: Path, save_every: int = 200) -> None:
-    """Train to the end of the plan, or until SIGTERM, logging to the screen and `out/log.txt`."""
+def run(trainer: Trainer, out: Path, save_every: int = 200) -> bool:
+    """Train to the end of the plan, or until SIGTERM, logging to the screen and `out/log.txt`.
+
+    Returns whether the end was reached.
+    """
     out.mkdir(parents=True, exist_ok=True)
     sums: dict[str, float] = {}
     count, seen, began = 0, trainer.position.tokens, time.perf_counter()
@@ -171,17 +174,21 @@ def run(trainer: Trainer, out: Path, save_every: int = 200) -> None:
         if at.step % save_every == 0 or stopped:
             trainer.save(out)
         if stopped:
-            return
+            return False
     trainer.save(out)
+    return True
 
 
-def start(out: Path, plan: Plan, threads: int = 0) -> None:
-    """Train by `plan` in the folder `out`, from its checkpoint where there is one."""
+def start(out: Path, plan: Plan, threads: int = 0) -> bool:
+    """Train by `plan` in the folder `out`, from its checkpoint where there is one.
+
+    Returns whether the end of the plan was reached; else SIGTERM came.
+    """
     if threads:
         torch.set_num_threads(threads)
     trainer = Trainer(load_tokenizer(out / "tokenizer"), plan)
     trainer.load(out)
-    run(trainer, out)
+    return run(trainer, out)
 
 
 def main(

@@ -1,18 +1,23 @@
 """Training computes what the plain model computes, and goes on from a checkpoint identically."""
 
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from promptcache.pocket import pocket_path
+from promptcache.pocket import pocket_path, varied
 from promptcache.pocket.curriculum import STAGES
 from promptcache.pocket.data import Encoder, Stage, make_pool
 from promptcache.pocket.forward import logits_at
 from promptcache.pocket.model import new_model, pocket_config
+from promptcache.pocket.prompts import WORDINGS
 from promptcache.pocket.schedule import Plan, Position, next_stage, rate_at
 from promptcache.pocket.tokenizer import load_tokenizer
-from promptcache.pocket.train import Trainer
+from promptcache.pocket.train import Trainer, run
 
 TINY = Plan(tokens=20_000, batch_tokens=600, hidden=128, layers=2, feed_forward=128, warm_up=3)
 
@@ -76,3 +81,47 @@ def test_a_stage_ends_when_it_is_mastered_or_its_time_has_come() -> None:
     assert next_stage(plan, Position(tokens=5, skill=0.9)) == 1
     assert next_stage(plan, Position(tokens=10, skill=0.5)) == 1
     assert next_stage(plan, Position(tokens=99, stage=3, skill=0.9)) == 3
+
+
+def test_a_run_that_is_told_to_stop_saves_says_so_and_goes_on_to_its_end_later(
+    tmp_path: Path,
+) -> None:
+    tokenizer = load_tokenizer(pocket_path())
+    stopping = Trainer(tokenizer, replace(TINY, tokens=2_000))
+    take_step = stopping.train_step
+
+    def stopped_after_one() -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return take_step()
+
+    stopping.train_step = stopped_after_one  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert not run(stopping, tmp_path)
+        later = Trainer(tokenizer, replace(TINY, tokens=2_000))
+        assert later.load(tmp_path)
+        assert later.position.step == 1
+        assert run(later, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert later.position.tokens >= 2_000
+
+
+def test_no_part_of_a_wording_put_together_at_random_is_held_out_for_testing() -> None:
+    held_out = [wording for wording in WORDINGS if wording.held_out]
+    texts = [part for w in held_out for part in (w.system, w.user, w.header, w.joiner)]
+    parts = (
+        *varied.INSTRUCTIONS, *varied.HEADINGS, *varied.LEADS, *varied.TAILS, *varied.HEADERS,
+    )  # fmt: skip
+    told = [part.strip() for part in parts if any(char.isalpha() for char in part.strip("{nitle}"))]
+    assert [part for part in told if any(part in text for text in texts)] == []
+
+
+def test_wordings_put_together_at_random_hold_context_and_question_once_each() -> None:
+    rng = np.random.default_rng(3)
+    for number in range(400):
+        wording = varied.varied_wording(rng, asked_first=bool(number % 2))
+        whole = wording.system + wording.user
+        assert whole.count("{context}") == whole.count("{question}") == 1
+        assert "{question}" in wording.user
+        assert wording.asked_first == bool(number % 2)
