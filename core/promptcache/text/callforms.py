@@ -51,6 +51,7 @@ _PYTHONIC = re.compile(r"<\|tool_call_start\|>(.*?)(?:<\|tool_call_end\|>|\Z)", 
 _BRACES = re.compile(r"<\|tool_call>(.*?)(?:<tool_call\|>|(?=<\|tool_call>)|\Z)", re.S)
 _JSON = json.JSONDecoder(strict=False)
 _ID = string.ascii_letters + string.digits
+_CUT = "the answer ends before the call does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +116,15 @@ def _each(
 
 
 def _tag(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, int]:
-    if inner := _FUNCTION.search(found[1]):
-        return _function(inner, parameters)[0], found.end()
+    is_cut = _is_cut(found, "</tool_call>")
+    if found[1].lstrip().startswith(FUNCTION) and (inner := _FUNCTION.search(found[1])):
+        if is_cut and _is_cut(inner, "</function>") and not inner[2].lstrip().startswith("{"):
+            raise UnreadableError(_CUT, inner[1])
+        return _read_function(inner, parameters)[0], found.end()
     call = keyed(found[1], lambda name, key, text: _typed(text, name, key, parameters))
     if call and (call[1] or call[0] in parameters):  # a word alone is a name if it is a tool's
+        if is_cut:
+            raise UnreadableError(_CUT, call[0])
         return call_of({"name": call[0], "arguments": call[1]}), found.end()
     value, end = decoded(found.string, found.start(1))
     closed = _TAG_END.match(found.string, end)
@@ -127,7 +133,18 @@ def _tag(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, int]:
     return call_of(value), closed.end()
 
 
+def _is_cut(found: re.Match[str], end: str) -> bool:
+    """Whether the answer ended before the call did: what came of an argument may be half of it."""
+    return found.end() == len(found.string) and not found[0].endswith(end)
+
+
 def _function(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, int]:
+    if _is_cut(found, "</function>") and not found[2].lstrip().startswith("{"):
+        raise UnreadableError(_CUT, found[1])
+    return _read_function(found, parameters)
+
+
+def _read_function(found: re.Match[str], parameters: Parameters) -> tuple[ToolCall, int]:
     name, body = found[1], found[2]
     if not body.strip():
         return call_of({"name": name}), found.end()

@@ -27,7 +27,8 @@ from promptcache.text.callforms import (
 _THOUGHT = "</think>"
 _PYTHON_TAG = "<|python_tag|>"
 """What Llama may write before a bare call."""
-_BARE = ('{"name"', '{"type"', '{"function"', '[{"name"', '[{"type"', '[{"function"')
+_KEYS = ("name", "type", "function", "parameters", "arguments")
+_BARE = tuple(f'{begin}"{key}"' for begin in ("{", "[{") for key in _KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def content_end(text: str, marks: tuple[str, ...]) -> int:
     White space before a call is none; where a mark or a bare call may have begun, what follows is
     held back.
     """
-    start = _after_thought(text)
+    start = _after_thought(text, marks)
     if _maybe_bare(text[start:]):
         return start
     end = _first(text, marks, start)
@@ -58,7 +59,7 @@ def read_calls(
     text: str, marks: tuple[str, ...], parameters: Parameters, *, forced: bool = False
 ) -> Answer:
     """An answer's calls, in order. `forced`: it was made to begin with one."""
-    start = _after_thought(text)
+    start = _after_thought(text, marks)
     found = _first(text, marks, start)
     if found is None:
         return _bare(text, start, parameters, forced=forced)
@@ -88,7 +89,10 @@ def _bare(text: str, start: int, parameters: Parameters, *, forced: bool) -> Ans
         if not forced:
             return Answer(text)
         return Answer(text[:start].rstrip(), (), (InvalidCall(body, str(fault), fault.name),))
-    if not calls or (not forced and any(call.name not in parameters for call in calls)):
+    is_asked = forced or (
+        _maybe_bare(text[start:]) and all(call.name in parameters for call in calls)
+    )
+    if not calls or not is_asked:
         return Answer(text)
     return Answer(text[:start].rstrip(), calls)
 
@@ -102,7 +106,9 @@ def _values(body: str) -> Iterator[Any]:
             position += 1
 
 
-def _after_thought(text: str) -> int:
+def _after_thought(text: str, marks: tuple[str, ...]) -> int:
+    if text.lstrip().startswith(marks):
+        return 0  # a call, whose arguments may spell the end of a thought
     at = text.find(_THOUGHT)
     return 0 if at < 0 else at + len(_THOUGHT)
 

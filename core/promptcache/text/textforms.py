@@ -30,6 +30,8 @@ def keyed(body: str, typed: Callable[[str, str, str], Any]) -> Call | None:
     if found is None:
         return None
     name = found[1]
+    if _PAIR.sub("", found[2]).strip():
+        return None
     return name, {pair[1]: typed(name, pair[1], pair[2]) for pair in _PAIR.finditer(found[2])}
 
 

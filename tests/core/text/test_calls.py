@@ -57,6 +57,7 @@ def calls(answer: Answer) -> list[tuple[str, object]]:
         ('{"type": "function", "function": {"name": "stop", "parameters": {}}}',
          [("stop", {})], ""),
         ('\n[{"name": "look", "arguments": {"query": "mills", "n": 2}}]', ONE, ""),
+        ('{"parameters": {"query": "mills", "n": 2}, "name": "look"}', ONE, ""),
     ],
 )  # fmt: skip
 def test_every_form_is_read(text: str, expected: list[object], content: str) -> None:
@@ -92,6 +93,15 @@ def test_the_models_own_id_is_kept_and_a_new_one_is_what_mistral_takes() -> None
         ('[TOOL_CALLS] [{"name": "look", "arg', "not valid JSON", None),
         ('[TOOL_CALLS]look[ARGS]{"query": ', "not valid JSON", "look"),
         ("[TOOL_CALLS] 5", "has no name", None),
+        ("<function=look>", "ends before the call", "look"),
+        ("<function=look><parameter=query>mi", "ends before the call", "look"),
+        ("<tool_call>\n<function=look>\n<parameter=query>\nmi", "ends before the call", "look"),
+        ("<tool_call>\n<function=look>\n<parameter=query>\nmills\n</parameter>\n",
+         "ends before the call", "look"),
+        ("<tool_call>stop", "ends before the call", "stop"),
+        ("<tool_call>look<arg_key>query</arg_key><arg_value>mills</arg_value>",
+         "ends before the call", "look"),
+        ("<tool_call>look<arg_key>query</arg_key><arg_value>mi", "not valid JSON", None),
     ],
 )  # fmt: skip
 def test_a_marked_call_that_cannot_be_read_says_why(
@@ -146,7 +156,8 @@ def test_arguments_may_spell_the_marks() -> None:
         "<function=look>{}</function>",
         "[TOOL_CALLS]look[ARGS]{}",
     ):
-        said = json.dumps({"query": "</tool_call> </function> [TOOL_CALLS] <tool_call>"})
+        spelt = "</think> </tool_call> </function> [TOOL_CALLS] <tool_call> <function=stop>{}"
+        said = json.dumps({"query": f"{spelt}</function>"})
         marks = tuple(mark for mark in MARKS if form.startswith(mark))
         answer = read_calls(form.format(said).replace("{{", "{"), marks, TOOLS)
         assert calls(answer) == [("look", json.loads(said))]
@@ -155,7 +166,8 @@ def test_arguments_may_spell_the_marks() -> None:
 pieces = st.lists(
     st.sampled_from(
         [*MARKS, '{"name": "stop"}', "</tool_call>", "</think>", " ", "\n", "Hi", "<tool", "{",
-         '"name"', "[", ";"]
+         '"name"', "[", ";", '{"parameters": {}, "name": "stop"}',
+         '{"id": "1", "name": "stop"}']
     ),
     max_size=8,
 )  # fmt: skip
