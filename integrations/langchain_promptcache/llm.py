@@ -13,6 +13,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import GenerationChunk, LLMResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 
@@ -20,6 +21,7 @@ from langchain_promptcache.background import in_thread
 from langchain_promptcache.beginning import text_before_documents
 from langchain_promptcache.caching import DocumentCaching, Front
 from langchain_promptcache.completions import chunk_of, generation_of, last_chunk_of, result_of
+from langchain_promptcache.pml_template import PMLPromptValue
 
 Configs = RunnableConfig | list[RunnableConfig] | None
 
@@ -42,6 +44,15 @@ class PromptCacheLLM(DocumentCaching, BaseLLM):
     def front_of(self, prompt: BasePromptTemplate[Any], document_variable: str) -> Front:
         """The text that the template's prompts have in front of their documents."""
         return Front(preamble=text_before_documents(prompt, document_variable))
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        """The prompt, of which only the text goes on: documents that it carries are registered
+        here, so that they are found in it.
+        """
+        prompt = super()._convert_input(model_input)
+        if isinstance(prompt, PMLPromptValue):
+            self.engine.cache_documents(prompt.documents.values(), progress=False)
+        return prompt
 
     def batch(
         self,

@@ -17,7 +17,7 @@ from langchain_core.outputs import LLMResult
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import ConfigurableField
 
-from langchain_promptcache import PromptCacheLLM
+from langchain_promptcache import PMLPromptTemplate, PromptCacheLLM
 from promptcache import NoReuse, PromptCache
 from promptcache.errors import OptionError, PromptCacheError, PromptError
 from support.rag import DOCUMENTS, PROMPT, tiny_engine
@@ -252,3 +252,14 @@ async def test_what_cannot_be_served_is_one_sentence(llm: PromptCacheLLM) -> Non
             await llm.ainvoke("Hello", **options)
     with pytest.raises(PromptCacheError, match="empty"):
         llm.invoke("")
+
+
+def test_documents_that_a_prompt_carries_are_reused_from_its_second_text_on() -> None:
+    llm = PromptCacheLLM(engine=tiny_engine(conversations=False), max_tokens=2, temperature=0)
+    chain = PMLPromptTemplate.from_prompt(PLAIN) | llm
+    read = []
+    for documents in (DOCUMENTS, DOCUMENTS[::-1]):
+        listener = Listener()
+        chain.invoke({"context": documents, "input": "How tall?"}, {"callbacks": [listener]})
+        read.append(listener.info["usage_metadata"]["input_token_details"]["cache_read"])
+    assert read[1] >= sum(len(llm.get_token_ids(d.page_content)) for d in DOCUMENTS)
