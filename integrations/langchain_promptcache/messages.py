@@ -83,13 +83,22 @@ def _assistant(message: AIMessage) -> dict[str, Any]:
     if not isinstance(content, str):
         left_out = CALLS | THOUGHTS
         content = [b for b in content if isinstance(b, str) or b.get("type") not in left_out]
-    unread = [call["args"] for call in message.invalid_tool_calls if call["args"]]
+    invalid = message.invalid_tool_calls or _invalid_in(message.content)
+    unread = [args for call in invalid if (args := call.get("args"))]
     if unread and isinstance(content, str):
         content = "\n".join([*([content] if content else []), *unread])
+    elif unread:
+        content = [*content, "\n".join([*([""] if content else []), *unread])]
     told: dict[str, Any] = {"content": _content(content)}
     if message.tool_calls:
         told["tool_calls"] = [_call(call) for call in message.tool_calls]
     return told
+
+
+def _invalid_in(content: str | list[str | dict[str, Any]]) -> list[dict[str, Any]]:
+    """The calls that could not be read, where only content blocks tell of them."""
+    blocks = [block for block in content if isinstance(block, dict)]
+    return [block for block in blocks if block.get("type") == "invalid_tool_call"]
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

@@ -155,10 +155,12 @@ def test_a_result_has_the_name_of_its_tool_and_an_unread_call_is_what_was_writte
             AIMessage("Hm.", invalid_tool_calls=[{**unread, "type": "invalid_tool_call"}]),
             AIMessage("", tool_calls=[asked]),
             ToolMessage("", tool_call_id="1"),
+            AIMessage([{"type": "text", "text": "Hm."}, {**unread, "type": "invalid_tool_call"}]),
         ]
     )
     assert told[0]["content"] == "Hm.\n<tool_call>x"
     assert told[2]["name"] == "look"
+    assert told[3]["content"] == [{"type": "text", "text": "Hm."}, "\n<tool_call>x"]
 
 
 @pytest.mark.parametrize("given", ["abcdefghi", "1", "call_Ao02pnFYXD6GN1yzc0uXPsvF"])
