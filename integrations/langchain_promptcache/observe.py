@@ -40,8 +40,9 @@ def observe_retrievers(llm: DocumentCaching) -> Observation:
     Lasts until the result is closed (a `with` block closes it) or the engine is gone; several
     models can observe at once. Raises OptionError for a model that is none of ours.
     """
-    observation = Observation(checked_llm(llm).engine, _ear())
-    _ear().add(observation)
+    ear = _ear()  # asked once: two threads' first calls may each make one
+    observation = Observation(checked_llm(llm).engine, ear)
+    ear.add(observation)
     return observation
 
 
