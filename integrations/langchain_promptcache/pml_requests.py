@@ -64,7 +64,7 @@ def carried_by(messages: Sequence[BaseMessage]) -> Carried | None:
         if resolved == list(spoken_of(messages)):
             return found
         log.info("the messages say something else than the PML that they carry")
-    except (PromptCacheError, TypeError, KeyError, AttributeError) as error:
+    except (PromptCacheError, TypeError, ValueError, KeyError, AttributeError) as error:
         log.info("the messages carry PML that cannot be used: %s", error)
     return None
 

@@ -18,6 +18,7 @@ from langchain_core.messages.tool import ToolCall
 from langchain_core.runnables import ConfigurableField
 
 from langchain_promptcache import ChatPromptCache
+from langchain_promptcache.pml_template import CARRIED
 from langchain_promptcache.settings import OF_GENERATION, OF_LOADING
 from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, PromptCacheError
 from promptcache.errors import ModelError, OptionError, PromptError, TemplateError
@@ -412,3 +413,13 @@ def test_what_is_not_a_list_of_documents_is_refused(llm: ChatPromptCache, docume
 def test_every_error_of_the_engine_is_of_one_kind(llm: BaseChatModel) -> None:
     with pytest.raises(PromptCacheError):
         llm.invoke([])
+
+
+@pytest.mark.parametrize("carried", [None, "x", [], {"schema": "<schema name='a'/>"}, "documents"])
+def test_what_a_message_carries_and_is_no_pml_changes_no_answer(carried: object) -> None:
+    if carried == "documents":  # no mapping, though `dict` takes other sequences
+        carried = {"schema": "<schema name='a'/>", "prompt": "<prompt schema='a'/>"}
+        carried["documents"] = "abc"
+    llm = ChatPromptCache(engine=tiny_engine(conversations=False), max_tokens=4, temperature=0)
+    message = HumanMessage("Hello.", additional_kwargs={CARRIED: carried})
+    assert llm.invoke([message]).content == llm.invoke("Hello.").content
