@@ -186,9 +186,6 @@ class Pipeline:
             origins = memory.origins(layout, reused, sources, again)
             found = memory.recall(owner, origins, missing[:-1])
         recalled, earlier = found or (None, None)
-        if continues and origins is not None and not _goes_on(layout, recalled):
-            related = recalled if _is_related(layout, recalled) else None
-            warnings = (*warnings, parting(related, origins, self._tokenizer.decode))
         at_hand = set(recalled.positions) if recalled else set()
         positions = [position for position in missing if position not in at_hand]
         clock.lap(Stage.LOOKUP)
@@ -201,7 +198,20 @@ class Pipeline:
         logits = prefill(self._runner, self._traits, arena, layout, positions)
         clock.lap(Stage.PREFILL)
         served = Served(reused, sources, missing, recalled, origins, owner)
-        return Prefilled(layout, arena, logits, room, served, lambda: (*notes(), *warnings), self)
+
+        def said() -> tuple[str, ...]:
+            parted = self._parted(layout, served) if continues else ()
+            return (*notes(), *warnings, *parted)
+
+        return Prefilled(layout, arena, logits, room, served, said, self)
+
+    def _parted(self, layout: Layout, served: Served) -> tuple[str, ...]:
+        """What keeps earlier turns from being reused, where they were looked for."""
+        recalled, origins = served.recalled, served.origins
+        if origins is None or _goes_on(layout, recalled):
+            return ()
+        related = recalled if _is_related(layout, recalled) else None
+        return (parting(related, origins, self._tokenizer.decode),)
 
     def account(self, prefilled: Prefilled) -> tuple[Trace, Usage]:
         """The provenance of every token of a prompt, and its sums."""
