@@ -26,6 +26,8 @@ REMEMBERED = 64
 """Beginnings that are compared with a new one when a context may be learned."""
 LEARNED = 64
 """Learned contexts that are kept: conversations without a system message each have their own."""
+PASSING = 64
+"""Preambles that are kept of prompts which brought their schema along."""
 EVIDENCE = 3
 """Prompts that must begin differently before what they share is learned."""
 WORTHWHILE = 16
@@ -38,6 +40,8 @@ class Contexts:
     def __init__(self, *, learn: bool = True) -> None:
         self._learn = learn
         self._declared: list[str] = []
+        self._passing: dict[str, None] = {}
+        """The last used last."""
         self._for_documents: dict[str, set[str]] = {}
         """Preambles with hardly any content, and the documents that were cached after each."""
         self._learned: dict[str, None] = {}
@@ -48,17 +52,26 @@ class Contexts:
     @property
     def known(self) -> tuple[str, ...]:
         """Every preamble that counts for any prompt, declared before learned, as prompt text."""
-        return (*self._declared, *self._longest_learned())
+        return (*self._preambles(), *_longest_first(self._learned))
 
-    def declare(self, preamble: Sequence[Segment], documents: Iterable[str] = ()) -> None:
+    def declare(
+        self,
+        preamble: Sequence[Segment],
+        documents: Iterable[str] = (),
+        *,
+        lasting: bool = True,
+    ) -> None:
         """Make these segments, the template's own text around them included, a known context.
 
+        One that is not `lasting` is known until `PASSING` others were declared after it.
         One with hardly any content counts only for prompts whose first document is one of
         `documents`: others, which have only their template in common, would lose their own.
         """
         text = joined(preamble)
         with self._lock:
-            if content_of(preamble) >= WORTHWHILE:
+            if content_of(preamble) >= WORTHWHILE and not lasting:
+                _use(self._passing, text, PASSING)
+            elif content_of(preamble) >= WORTHWHILE:
                 _add(self._declared, text)
             elif text:
                 self._for_documents.setdefault(text, set()).update(documents)
@@ -77,7 +90,7 @@ class Contexts:
         head = tuple(segments[:end])
         text = joined(head)
         with self._lock:
-            length = _beginning(self._declared, text)
+            length = _beginning(self._preambles(), text)
             if not length:
                 length = min(shown, len(text))
             if not length and end is not None:
@@ -92,11 +105,13 @@ class Contexts:
 
     def _length(self, head: tuple[Segment, ...], text: str, document: str) -> int:
         """How much of a beginning that nobody declared is context; learns from earlier ones."""
-        if self._seen.get(head, 0) < 2 and (learned := _beginning(self._longest_learned(), text)):
-            self._remember(text[:learned])
+        if self._seen.get(head, 0) < 2 and (
+            learned := _beginning(_longest_first(self._learned), text)
+        ):
+            _use(self._learned, text[:learned], LEARNED)
             return learned
         meant = [p for p, documents in self._for_documents.items() if document in documents]
-        if cached := _beginning(sorted(meant, key=len, reverse=True), text):
+        if cached := _beginning(_longest_first(meant), text):
             return cached
         self._seen[head] = self._seen.pop(head, 0) + 1
         while len(self._seen) > REMEMBERED:
@@ -110,7 +125,7 @@ class Contexts:
         common = min((common for common, _ in shared), key=len)
         for other in (head, *(other for _, other in shared)):
             del self._seen[other]
-        self._remember(common)
+        _use(self._learned, common, LEARNED)
         log.info(
             "prompts differ before their first document; documents are encoded after the part "
             "that they share from now on: %r",
@@ -118,15 +133,21 @@ class Contexts:
         )
         return len(common)
 
-    def _remember(self, learned: str) -> None:
-        self._learned.pop(learned, None)
-        self._learned[learned] = None
-        while len(self._learned) > LEARNED:
-            del self._learned[next(iter(self._learned))]
+    def _preambles(self) -> list[str]:
+        """Every declared preamble, the longest first."""
+        return _longest_first({*self._declared, *self._passing})
 
-    def _longest_learned(self) -> list[str]:
-        """What was learned, the longest first."""
-        return sorted(self._learned, key=len, reverse=True)
+
+def _longest_first(texts: Iterable[str]) -> list[str]:
+    return sorted(texts, key=len, reverse=True)
+
+
+def _use(texts: dict[str, None], text: str, most: int) -> None:
+    """Keep a text as the last used one, and no more than `most`."""
+    texts.pop(text, None)
+    texts[text] = None
+    while len(texts) > most:
+        del texts[next(iter(texts))]
 
 
 def _add(preambles: list[str], preamble: str) -> None:

@@ -24,6 +24,7 @@ import torch
 
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
+from promptcache.library import OWNER as OWNER_BYTES
 from promptcache.library import ModuleLibrary, Source
 from promptcache.model.arena import POSITION, Arena
 
@@ -39,7 +40,8 @@ PRUNED_FROM = 256
 """Entries from which those that the store has evicted are looked for."""
 SHOWN = 8
 """Tokens that are quoted where two prompts part."""
-OWNER, ITEM = 2, 8
+ITEM = 8
+OWNER = OWNER_BYTES // ITEM
 """Numbers that a line begins with to say whose it is, and the bytes of one."""
 
 
@@ -97,11 +99,6 @@ class Conversations:
         origins[again] = ids[again]
         return origins
 
-    @property
-    def owner(self) -> bytes:
-        """Whose states are computed now: a hash of the model with its adapters, and the tenant."""
-        return self._library.owner[: OWNER * ITEM]
-
     def recall(
         self, owner: bytes, origins: Origins, wanted: Sequence[int]
     ) -> tuple[Recalled, KV] | None:
@@ -144,7 +141,7 @@ class Conversations:
         """
         said = np.array(answer[:-1], dtype=np.int64)
         positions = [*computed, *range(len(origins), len(origins) + len(said))]
-        if len(positions) < FEWEST or owner != self.owner:
+        if len(positions) < FEWEST or owner != self._library.owner():
             return
         line = owner + np.concatenate([origins, said]).tobytes()
         with self._lock:

@@ -6,6 +6,7 @@ attention states and decoding each have a file of their own.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -30,7 +31,7 @@ from promptcache.options import (
     checked_policy,
 )
 from promptcache.pipeline import Pipeline
-from promptcache.pml import Schema
+from promptcache.pml import Prompt, Schema
 from promptcache.prompts import MessageLike, Prompts, check_text
 from promptcache.reply import Reply, Stage
 from promptcache.reuse import Modular, ReusePolicy
@@ -150,14 +151,14 @@ class PromptCache:
         self,
         documents: Iterable[str] | Mapping[str, str],
         *,
-        schema: str | None = None,
+        schema: str | Schema | None = None,
         preamble: str | None = None,
         progress: bool = True,
         pin: bool = False,
     ) -> CachedDocuments:
         """Register texts, so that prompts that contain them reuse their attention states.
 
-        With `schema`, the name of one with a collection, they are encoded now, after its
+        With `schema`, one with a collection or its name, they are encoded now, after its
         preamble, with a progress bar; with `preamble`, after that text, for plain prompts that
         begin with it; with neither, when a prompt first shows their context. `pin`
         keeps them from being evicted. PML prompts name a document by its key, which the result
@@ -173,14 +174,24 @@ class PromptCache:
 
     # Requests.
 
-    def generate(self, prompt: str, **options: Any) -> Reply:
+    def generate(
+        self,
+        prompt: str | Prompt,
+        *,
+        schema: Schema | None = None,
+        documents: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Reply:
         """Answer a prompt in PML: `<prompt schema="..."> ... </prompt>`.
+
+        `schema` and `documents`, by the keys that the prompt names, are for this prompt alone;
+        without, they are those that were registered.
 
         Options: `max_new_tokens`, `stop` (strings that end the answer), `seed`, `reuse` (a policy
         for this request), `expected` (documents that should be in the prompt: the trace says why
         one was not found), and transformers' generation options by name.
         """
-        return _whole(self.stream(prompt, **options))
+        return _whole(self.stream(prompt, schema=schema, documents=documents, **options))
 
     def generate_text(self, prompt: str, **options: Any) -> Reply:
         """Continue a plain text, in which registered documents are recognised."""
@@ -196,10 +207,18 @@ class PromptCache:
         """
         return _whole(self.stream_messages(messages, **options))
 
-    def stream(self, prompt: str, **options: Any) -> Stream:
+    def stream(
+        self,
+        prompt: str | Prompt,
+        *,
+        schema: Schema | None = None,
+        documents: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Stream:
         """`generate`, piece by piece."""
         clock = Clock()
-        segments = self._prompts.from_pml(prompt, self._shelf.texts)
+        texts = ChainMap(dict(documents or {}), self._shelf.texts)
+        segments = self._prompts.from_pml(prompt, texts, schema)
         is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
         return self._start(segments, clock, options, strip=is_chat)
 

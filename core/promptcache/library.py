@@ -23,6 +23,8 @@ from promptcache.reuse import ReusePolicy
 from promptcache.store import Store
 
 FORMAT = 1
+OWNER = 16
+"""Bytes of the hash that says whose states these are."""
 REMEMBERED = 32
 """Contexts of one module whose keys are remembered before they are looked through."""
 
@@ -75,41 +77,44 @@ class ModuleLibrary:
         """Whether the model has attention states that can be kept at all."""
         return bool(self._traits.layers)
 
-    @property
     def owner(self) -> bytes:
-        """Whose states these are, 20 bytes: a hash of the model as it is now, and the tenant."""
-        return self._owner().digest()
+        """Whose states these are, `OWNER` bytes: a hash of the model as it is now, and the tenant.
+
+        It looks at every weight of the model, so a request asks once and hands it on.
+        """
+        owner = blake2b(digest_size=OWNER)
+        for part in (str(FORMAT), self._fingerprint.current(), self.salt):
+            owner.update(f"{len(part.encode())}:{part};".encode())
+        return owner.digest()
 
     def key(self, run: ModuleRun) -> str:
         """The content-addressed key of a run: the same in every process, for equal content."""
         return self._keys([run])[run]
 
-    def _keys(self, runs: Iterable[ModuleRun]) -> dict[ModuleRun, str]:
-        owner = self._owner()
+    def _keys(self, runs: Iterable[ModuleRun], owner: bytes | None = None) -> dict[ModuleRun, str]:
+        begun = blake2b(owner or self.owner(), digest_size=20)
         keys = {}
         for run in runs:
-            digest = owner.copy()
+            digest = begun.copy()
             for tokens in run.identity:
                 digest.update(f"{len(tokens)}:".encode() + array("q", tokens).tobytes())
             keys[run] = digest.hexdigest()
         return keys
 
-    def _owner(self) -> blake2b:
-        owner = blake2b(digest_size=20)
-        for part in (str(FORMAT), self._fingerprint.current(), self.salt):
-            owner.update(f"{len(part.encode())}:{part};".encode())
-        return owner
-
     def fetch(
-        self, runs: Iterable[ModuleRun], policy: ReusePolicy | None = None
+        self,
+        runs: Iterable[ModuleRun],
+        policy: ReusePolicy | None = None,
+        owner: bytes | None = None,
     ) -> dict[ModuleRun, Record]:
         """The attention states of every run; what is missing is encoded now and stored.
 
+        `owner` is whose they are, where that has been looked at for this request already.
         Contexts that are missing are encoded first; side tensors that `policy` reads and a record
         lacks are made. Two callers that miss the same module at the same time encode it once; if
         the one that encodes fails, the other encodes it itself.
         """
-        keys = self._keys(runs)
+        keys = self._keys(runs, owner)
         self._remember(keys)
         found: dict[ModuleRun, Record] = {}
         while len(found) < len(keys):

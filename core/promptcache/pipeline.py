@@ -175,8 +175,8 @@ class Pipeline:
     ) -> Prefilled:
         reused, warnings = self._reused(layout, policy)
         memory = self._memory(layout, policy)
-        owner = memory.owner if memory else b""
-        records = self._library.fetch([piece.run for piece in reused if piece.run], policy)
+        owner = self._library.owner()
+        records = self._library.fetch([piece.run for piece in reused if piece.run], policy, owner)
         states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
         sources = {run: record.source for run, record in records.items()}
         again = policy.recomputed(layout, states)

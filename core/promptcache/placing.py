@@ -32,8 +32,10 @@ class Placing:
         self._texts = texts
         self._bare = bare
 
-    def of_documents(self, schema: str | None, preamble: str | None) -> Place | None:
+    def of_documents(self, schema: str | Schema | None, preamble: str | None) -> Place | None:
         """Where documents stand in prompts of a schema, or behind a text; None without either.
+
+        The schema is a registered one, by its name, or any as a value.
 
         Raises OptionError for both, and for a schema that is unknown or has no collection.
         """
@@ -49,14 +51,15 @@ class Placing:
         segments = self._prompts.of_schema(schema, prompt, self._texts, beginning)
         return self._pipeline.layout(segments, bare=self._bare)
 
-    def _in_schema(self, name: str) -> Place:
+    def _in_schema(self, given: str | Schema) -> Place:
         schemas = self._prompts.schemas
-        if name not in schemas:
-            hint = valid(str(name), schemas, what="schemas")
-            raise OptionError(f"there is no schema {name!r}{hint}")
-        schema, collection = schemas[name], collection_of(schemas[name])
+        if not isinstance(given, Schema) and given not in schemas:
+            hint = valid(str(given), schemas, what="schemas")
+            raise OptionError(f"there is no schema {given!r}{hint}")
+        schema = given if isinstance(given, Schema) else schemas[given]
+        collection = collection_of(schema)
         if collection is None:
-            raise OptionError(f"the schema {name!r} has no collection for documents to join")
+            raise OptionError(f"the schema {schema.name!r} has no collection for documents to join")
         beginning = self._prompts.beginning_of(schema)
 
         def place(keys: Sequence[str]) -> tuple[Layout, set[str]]:

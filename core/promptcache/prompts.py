@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import takewhile
 from pathlib import Path
@@ -35,6 +36,8 @@ MessageLike = Mapping[str, Any]
 `tool_calls`, `tool_call_id` and `name` as transformers' chat templates take them."""
 SYSTEM_ROLES = ("system", "developer")
 MESSAGE_FIELDS = ("role", "content", *FIELDS)
+BEGINNINGS = 256
+"""Schemas whose preambles are remembered, registered or not."""
 
 Recognise = Callable[[str], Sequence[Segment]]
 """Cuts a text into segments: registered documents and what stands between them."""
@@ -61,7 +64,8 @@ class Prompts:
         self._callings = Callings(template)
         self._contexts = contexts
         self.schemas: dict[str, Schema] = {}
-        self._beginnings: dict[str, str] = {}
+        self.beginning_of = lru_cache(BEGINNINGS)(self._beginning_of)
+        """The preamble of a schema's prompts: what stands before its first selectable module."""
 
     def read_schema(self, schema: str | Schema, base: Path | None = None) -> Schema:
         """A schema from its markup, or as it is. PromptError for what is neither."""
@@ -75,11 +79,9 @@ class Prompts:
             )
         return parse_schema(schema, base=None if base is None else Path(base))
 
-    def beginning_of(self, schema: Schema) -> tuple[Segment, ...]:
-        """The preamble of a schema's prompts: what stands before its first selectable module.
-
-        It is read off a prompt that has something there, so that nothing of what follows, such as
-        the end of the message, is taken for it.
+    def _beginning_of(self, schema: Schema) -> tuple[Segment, ...]:
+        """Read off a prompt that has something behind it, so that nothing of what follows, such
+        as the end of the message, is taken for it.
         """
         wanted = first_import(schema)
         prompt = Prompt(schema.name, (wanted, Text("?")) if wanted else (Text("?"),))
@@ -89,20 +91,33 @@ class Prompts:
     def register(self, schema: Schema, beginning: Sequence[Segment]) -> None:
         """Keep a schema under its name, in place of one that had it."""
         self.declare(beginning)
-        self._beginnings[schema.name] = joined(beginning)
         self.schemas[schema.name] = schema
 
     def declare(self, beginning: Sequence[Segment], documents: Iterable[str] = ()) -> None:
         """Let recognised prompts that begin so use it as context, those of `documents` always."""
         self._contexts.declare(beginning, documents)
 
-    def from_pml(self, prompt: str, documents: Mapping[str, str]) -> tuple[Segment, ...]:
-        """The segments of a PML prompt; its schema says where the preamble ends."""
-        if not isinstance(prompt, str):
-            raise PromptError(f"the prompt is a {type(prompt).__name__}, expected PML as text")
-        parsed = parse_prompt(prompt)
-        schema = find_schema(parsed, self.schemas)
-        return self.of_schema(schema, parsed, documents, self._beginnings[schema.name])
+    def from_pml(
+        self, prompt: str | Prompt, documents: Mapping[str, str], schema: Schema | None = None
+    ) -> tuple[Segment, ...]:
+        """The segments of a prompt in PML; its schema says where the preamble ends.
+
+        `schema` is the prompt's own, where it brings one; it is not registered.
+        """
+        if not isinstance(prompt, str | Prompt):
+            raise PromptError(
+                f"the prompt is a {type(prompt).__name__}; expected PML as text, or a Prompt"
+            )
+        parsed = parse_prompt(prompt) if isinstance(prompt, str) else prompt
+        if schema is not None and not isinstance(schema, Schema):
+            raise PromptError(
+                f"schema={schema!r:.80} is not a Schema; parse_schema makes one of PML"
+            )
+        known = find_schema(parsed, self.schemas) if schema is None else schema
+        beginning = self.beginning_of(known)
+        if schema is not None:
+            self._contexts.declare(beginning, lasting=False)
+        return self.of_schema(known, parsed, documents, joined(beginning))
 
     def of_schema(
         self, schema: Schema, prompt: Prompt, documents: Mapping[str, str], beginning: str

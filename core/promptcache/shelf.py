@@ -104,7 +104,7 @@ class Shelf:
         self,
         documents: Iterable[str] | Mapping[str, str],
         *,
-        schema: str | None,
+        schema: str | Schema | None,
         preamble: str | None,
         progress: bool,
         pin: bool,

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
 from langchain_promptcache.pml_template import CARRIED
-from langchain_promptcache.templates.naming import digest
 from langchain_promptcache.templates.spoken import spoken_of
 from promptcache import PromptCache
 from promptcache.errors import PromptCacheError
-from promptcache.pml import Prompt, Schema, parse_prompt, parse_schema, resolve, write
+from promptcache.pml import Prompt, Schema, parse_prompt, parse_schema, resolve
 from promptcache.prompts import key_of
 from promptcache.stream import Stream
 
@@ -49,7 +48,10 @@ def stream_of(
     """
     if not options.get("tools") and (carried := carried_by(messages)):
         of_pml = {name: value for name, value in options.items() if name not in OF_TOOLS}
-        return engine.stream(markup_for(engine, carried), **of_pml)
+        engine.cache_documents(carried.documents.values(), progress=False)
+        return engine.stream(
+            carried.prompt, schema=carried.schema, documents=carried.documents, **of_pml
+        )
     return engine.stream_messages(told, **options)
 
 
@@ -67,21 +69,6 @@ def carried_by(messages: Sequence[BaseMessage]) -> Carried | None:
     except (PromptCacheError, TypeError, ValueError, KeyError, AttributeError) as error:
         log.info("the messages carry PML that cannot be used: %s", error)
     return None
-
-
-def markup_for(engine: PromptCache, carried: Carried) -> str:
-    """The prompt's markup for this engine, which then knows its schema and its documents.
-
-    A schema whose name another one has in the engine is registered under a name of its own.
-    """
-    schema, prompt = carried.schema, carried.prompt
-    if engine.schemas.get(schema.name, schema) != schema:
-        schema = replace(schema, name=f"{schema.name}-{digest(schema.children)}")
-        prompt = replace(prompt, schema=schema.name)
-    if schema.name not in engine.schemas:
-        engine.add_schema(schema, encode=False)
-    engine.cache_documents(carried.documents.values(), progress=False)
-    return write(prompt)
 
 
 def _read(carried: Mapping[str, Any]) -> Carried:

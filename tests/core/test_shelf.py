@@ -14,7 +14,9 @@ from promptcache import (
     PromptCacheError,
 )
 from promptcache.clock import Clock
-from promptcache.errors import PromptError
+from promptcache.contexts import PASSING
+from promptcache.errors import PMLReferenceError, PromptError
+from promptcache.pml import parse_prompt, parse_schema
 from support.library import DOCUMENTS, RAG, SYSTEM, messages
 from support.reference import plain_logits
 from support.words import byte_tokenizer
@@ -272,3 +274,39 @@ def test_a_padded_document_is_reused_however_its_edges_arrive(edge: str) -> None
     text = f"Answer from the documents:{DOCUMENTS[0]}{edge}"
     ask = [{"role": "system", "content": text}, {"role": "user", "content": "So?"}]
     assert cache.generate_messages(ask, max_new_tokens=1).usage.encoded == 0
+
+
+def test_a_prompt_may_bring_its_schema_and_documents_along() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    schema = parse_schema(
+        '<schema name="own"><system>Answer from these.</system>'
+        '<user><collection name="notes" separator=" "/></user></schema>'
+    )
+    texts = {"a": DOCUMENTS[0], "b": DOCUMENTS[1]}
+    markup = '<prompt schema="own"><notes><doc key="{}"/><doc key="{}"/></notes>What?</prompt>'
+    first = cache.generate(
+        markup.format("a", "b"), schema=schema, documents=texts, max_new_tokens=4
+    )
+    again = cache.generate(
+        parse_prompt(markup.format("b", "a")), schema=schema, documents=texts, max_new_tokens=4
+    )
+    assert first.usage.encoded > 0 and again.usage.encoded == 0
+    assert not cache.schemas
+    with pytest.raises(PMLReferenceError, match="there is no schema 'own'"):
+        cache.generate(markup.format("a", "b"))
+    encoded = cache.cache_documents(DOCUMENTS[:2], schema=schema, progress=False)
+    assert encoded.encoded == 0  # the same states serve both
+
+
+def test_preambles_of_passing_schemas_are_bounded() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    for number in range(PASSING + 20):
+        schema = parse_schema(
+            f'<schema name="s{number}"><system>Number {number} of a long row.</system>'
+            '<user><collection name="notes"/></user></schema>'
+        )
+        cache.generate(
+            f'<prompt schema="s{number}">What?</prompt>', schema=schema, max_new_tokens=1
+        )
+    known = cache._prompts._contexts.known
+    assert len(known) == PASSING and any(f"Number {PASSING + 19} " in text for text in known)
