@@ -18,9 +18,9 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
-    "library", "conversations", "trace", "reply", "clock", "memory", "account", "headers",
-    "contexts", "prompts", "options", "joining", "pipeline", "placing", "marks", "misses",
-    "shelf", "stream", "engine", "pocket", "bench", "cli",
+    "library", "conversations", "trace", "reply", "report", "background", "clock", "memory",
+    "account", "headers", "contexts", "prompts", "templates", "options", "parameters", "joining",
+    "pipeline", "placing", "marks", "misses", "shelf", "stream", "engine", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
@@ -75,6 +75,7 @@ def test_markup_and_text_segments_need_no_torch() -> None:
             "headers",
             "contexts",
             "prompts",
+            "templates",
             "trace",
             "layout",
         ):

@@ -275,8 +275,8 @@ def test_every_template_gives_the_same_messages_through_pml(
 
 
 def has_short(prompt: BasePromptTemplate[Any]) -> bool:
-    from langchain_promptcache.templates.parts import Variable
     from langchain_promptcache.templates.schema import template_turns
+    from promptcache.templates import Variable
 
     parts = [part for turn in template_turns(prompt) for part in turn.parts]
     return any(isinstance(part, Variable) and part.name == "short" for part in parts)

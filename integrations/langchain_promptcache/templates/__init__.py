@@ -5,10 +5,10 @@
 
     translate(prompt).render({"context": documents, "input": question}).markup
 
-What is known of a template: `formats`, `strings` and `chat` turn each form of template into `Turn`s
-of `parts`, of which `outline` and `schema` make a schema. What is known of one prompt: LangChain
-renders it, and `translation` and `align` cut that into what it imports of the schema and its own
-text. `marked` is the other way about, from PML with variables to messages.
+What is known of a template: `formats`, `strings` and `chat` turn each form of template into the
+`Turn`s of `promptcache.templates`, of which `schema` has a schema made there. What is known of one
+prompt: LangChain renders it, and `translation` has that cut there into what it imports of the
+schema and its own text. `marked` is the other way about, from PML with variables to messages.
 """
 
 from langchain_promptcache.templates.schema import DOCUMENT_VARIABLE, schema_from_prompt

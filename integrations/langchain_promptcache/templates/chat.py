@@ -19,10 +19,10 @@ from langchain_core.prompts.string import StringPromptTemplate
 
 from langchain_promptcache.messages import SPOKEN
 from langchain_promptcache.templates.formats import Values
-from langchain_promptcache.templates.parts import Chosen, Exchange, Fixed, Opaque, Part, Turn
 from langchain_promptcache.templates.spoken import spoken_of
 from langchain_promptcache.templates.strings import parts_of
 from promptcache.errors import PromptCacheError, TemplateError
+from promptcache.templates import Chosen, Exchange, Fixed, Opaque, Part, Turn
 
 ROLES: tuple[tuple[type[Any], str], ...] = (
     (SystemMessagePromptTemplate, "system"),

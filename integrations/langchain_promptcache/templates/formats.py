@@ -13,7 +13,7 @@ from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
 from langchain_core.utils import mustache
 
-from langchain_promptcache.templates.parts import Fixed, Form, Opaque, Part, Variable
+from promptcache.templates import Fixed, Form, Opaque, Part, Variable
 
 Values = Mapping[str, Any]
 """Partial variables and their values, and GIVEN for the variables that every prompt is given."""

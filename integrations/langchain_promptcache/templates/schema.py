@@ -15,12 +15,22 @@ from langchain_core.prompts.string import StringPromptTemplate
 from langchain_promptcache.documents import DocumentSource
 from langchain_promptcache.templates.chat import examples_of, turns_of
 from langchain_promptcache.templates.formats import GIVEN
-from langchain_promptcache.templates.naming import Names, digest, modules_of
-from langchain_promptcache.templates.outline import Outline, Outliner, with_parameters
-from langchain_promptcache.templates.parts import Fixed, Opaque, Part, Turn, Variable
+from langchain_promptcache.templates.naming import modules_of
 from langchain_promptcache.templates.strings import parts_of
 from promptcache.errors import TemplateError, valid
 from promptcache.pml import Schema
+from promptcache.templates import (
+    Fixed,
+    Names,
+    Opaque,
+    Outline,
+    Outliner,
+    Part,
+    Turn,
+    Variable,
+    named,
+    with_parameters,
+)
 
 DOCUMENT_VARIABLE = "context"
 """The variable that LangChain's own chains put documents into."""
@@ -78,11 +88,6 @@ def outline_of(
     for turn in turns:
         outliner.add(with_parameters(turn, [name for name in parameters if name not in wanted]))
     return outliner.finished()
-
-
-def named(outline: Outline, name: str | None) -> Schema:
-    """The schema of an outline; without a name it is called after what it holds."""
-    return Schema(name or f"prompt-{digest(outline.children)}", outline.children)
 
 
 def template_turns(prompt: BasePromptTemplate[Any]) -> Iterator[Turn]:

@@ -10,9 +10,7 @@ from langchain_core.messages import BaseMessage
 from langchain_promptcache.messages import to_engine
 from promptcache.errors import PromptError, valid
 from promptcache.pml.checks import ROLES
-
-Spoken = tuple[str, str]
-"""A role, and what it says."""
+from promptcache.templates import Spoken
 
 
 def spoken_of(messages: Iterable[BaseMessage]) -> Iterator[Spoken]:

@@ -13,7 +13,8 @@ from langchain_core.prompts import (
 from langchain_core.prompts.base import BasePromptTemplate
 
 from langchain_promptcache.templates.formats import FORMATS, Values
-from langchain_promptcache.templates.parts import (
+from promptcache.errors import TemplateError
+from promptcache.templates import (
     Chosen,
     Example,
     Fixed,
@@ -22,7 +23,6 @@ from langchain_promptcache.templates.parts import (
     Part,
     Variable,
 )
-from promptcache.errors import TemplateError
 
 BRACES = frozenset("{}")
 """What every format of template is written with."""

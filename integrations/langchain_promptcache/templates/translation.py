@@ -13,18 +13,16 @@ from typing import Any
 from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import BasePromptTemplate
 
-from langchain_promptcache.templates.align import Filling, align
 from langchain_promptcache.templates.formats import said
-from langchain_promptcache.templates.outline import Outline
 from langchain_promptcache.templates.rendered import Rendered
-from langchain_promptcache.templates.schema import DOCUMENT_VARIABLE, named, outline_of
-from langchain_promptcache.templates.search import Region
+from langchain_promptcache.templates.schema import DOCUMENT_VARIABLE, outline_of
 from langchain_promptcache.templates.selectors import Selected, listening
 from langchain_promptcache.templates.spoken import spoken_of
 from langchain_promptcache.templates.values import texts_given
 from promptcache.errors import PromptError, TemplateError
 from promptcache.pml import Collection, Schema
 from promptcache.pml.tree import walk
+from promptcache.templates import Filling, Outline, Region, align, named
 
 
 @dataclass(frozen=True, slots=True)

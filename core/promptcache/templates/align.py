@@ -3,7 +3,7 @@
 The messages are the truth: what they share with the template's schema is left to the schema, what
 can be imported is imported, and the rest is the prompt's own text, just as it was rendered. So a
 prompt made here cannot say anything else than the messages; `resolve` is asked once more at the
-end. Knows no LangChain.
+end. Knows no framework.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from langchain_promptcache.templates.outline import Outline
-from langchain_promptcache.templates.search import Region, Search
-from langchain_promptcache.templates.spoken import Spoken
 from promptcache.errors import TemplateError
 from promptcache.pml import (
     Argument,
@@ -29,6 +26,9 @@ from promptcache.pml import (
     resolve,
 )
 from promptcache.pml.tree import Node
+from promptcache.templates.outline import Outline
+from promptcache.templates.parts import Spoken
+from promptcache.templates.search import Region, Search
 
 Piece = Text | Import
 

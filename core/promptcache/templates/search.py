@@ -1,4 +1,4 @@
-"""Where documents and examples stand in a rendered text. Knows no LangChain."""
+"""Where documents and examples stand in a rendered text. Knows no framework."""
 
 from __future__ import annotations
 

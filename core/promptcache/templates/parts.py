@@ -1,9 +1,12 @@
-"""What every kind of template is made of, once its own form is gone. Knows no LangChain."""
+"""What every kind of template is made of, once its own form is gone. Knows no framework."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+
+Spoken = tuple[str, str]
+"""A role, and what it says."""
 
 
 class Form(Enum):
@@ -52,7 +55,7 @@ class Example:
 class Exchange:
     """One of the fixed examples of a few-shot chat prompt: roles and texts of its messages."""
 
-    messages: tuple[tuple[str, str], ...]
+    messages: tuple[Spoken, ...]
 
 
 @dataclass(frozen=True, slots=True)

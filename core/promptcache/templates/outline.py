@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from re import sub
 
-from langchain_promptcache.templates.naming import Names, element
-from langchain_promptcache.templates.parts import (
+from promptcache.errors import TemplateError, valid
+from promptcache.pml import Collection, Module, Param, Role, Schema, Text
+from promptcache.pml.checks import ROLES
+from promptcache.pml.tree import Node
+from promptcache.templates.naming import Names, digest, element
+from promptcache.templates.parts import (
     Chosen,
     Example,
     Exchange,
@@ -23,10 +27,6 @@ from langchain_promptcache.templates.parts import (
     Turn,
     Variable,
 )
-from promptcache.errors import TemplateError, valid
-from promptcache.pml import Collection, Module, Param, Role, Text
-from promptcache.pml.checks import ROLES
-from promptcache.pml.tree import Node
 
 EXAMPLES = "examples"
 """What the collection of a selector's examples is called."""
@@ -194,6 +194,11 @@ class Outliner:
                 self._parameters[name, param.name] = piece
                 children.append(param)
         return Module(name, tuple(children))
+
+
+def named(outline: Outline, name: str | None) -> Schema:
+    """The schema of an outline; without a name it is called after what it holds."""
+    return Schema(name or f"prompt-{digest(outline.children)}", outline.children)
 
 
 def with_parameters(turn: Turn, names: Iterable[str]) -> Turn:
