@@ -16,7 +16,6 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel
 
-from langchain_promptcache.background import in_thread
 from langchain_promptcache.caching import DocumentCaching, Front
 from langchain_promptcache.documents import texts_of
 from langchain_promptcache.messages import documents_in, to_engine
@@ -26,6 +25,7 @@ from langchain_promptcache.structured import CALLED, note_promise, structured
 from langchain_promptcache.templates import schema_from_prompt
 from langchain_promptcache.tools import ToolLike, described
 from promptcache import Reply
+from promptcache.background import in_thread
 from promptcache.errors import OptionError
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
-from langchain_promptcache.outputs import metadata_of, usage_of
+from langchain_promptcache.outputs import usage_of
 from promptcache import Reply
+from promptcache.report import report_of
 
 
 def chunk_of(piece: str) -> GenerationChunk:
@@ -20,7 +21,7 @@ def chunk_of(piece: str) -> GenerationChunk:
 
 def last_chunk_of(reply: Reply) -> GenerationChunk:
     """The end of an answer: no text, and all there is to say about it."""
-    info = {**metadata_of(reply), "usage_metadata": usage_of(reply.usage)}
+    info = {**report_of(reply), "usage_metadata": usage_of(reply.usage)}
     return GenerationChunk(text="", generation_info=info)
 
 

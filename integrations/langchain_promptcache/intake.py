@@ -23,10 +23,10 @@ from pydantic import (
 )
 
 from langchain_promptcache.caching import DocumentCaching, Intake
-from langchain_promptcache.parameters import refuse_unknown
 from langchain_promptcache.settings import sentence_of
 from langchain_promptcache.templates import DOCUMENT_VARIABLE
 from promptcache.errors import OptionError
+from promptcache.parameters import refuse_unknown
 
 
 class DocumentIntake(BaseModel):

@@ -17,11 +17,11 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_promptcache.background import in_thread
 from langchain_promptcache.beginning import text_before_documents
 from langchain_promptcache.caching import DocumentCaching, Front
 from langchain_promptcache.completions import chunk_of, generation_of, last_chunk_of, result_of
 from langchain_promptcache.pml_template import PMLPromptValue
+from promptcache.background import in_thread
 
 Configs = RunnableConfig | list[RunnableConfig] | None
 

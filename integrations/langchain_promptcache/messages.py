@@ -9,9 +9,7 @@ call that could not be read is the text that the model wrote.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 from langchain_core.documents import Document
@@ -26,6 +24,7 @@ from langchain_core.messages import (
 )
 
 from promptcache.errors import PromptError
+from promptcache.text.tools import short_id
 
 ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (SystemMessage, "system"),
@@ -33,7 +32,6 @@ ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
     (AIMessage, "assistant"),
     (ToolMessage, "tool"),
 )
-SHORT_ID = re.compile("[A-Za-z0-9]{9}")
 CALLS = frozenset({"tool_call", "tool_call_chunk", "invalid_tool_call", "tool_use"})
 """Types of the content blocks that repeat a message's calls: LangChain's, and Anthropic's."""
 THOUGHTS = frozenset({"reasoning", "thinking", "redacted_thinking"})
@@ -59,7 +57,7 @@ def to_engine(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
             told |= _assistant(message)
             names |= {call["id"]: call["name"] for call in message.tool_calls}
         elif isinstance(message, ToolMessage):
-            told["tool_call_id"] = _id(message.tool_call_id)
+            told["tool_call_id"] = short_id(message.tool_call_id)
             told["name"] = message.name or names.get(message.tool_call_id)
         found.append(told)
     return found
@@ -103,18 +101,7 @@ def _invalid_in(content: str | list[str | dict[str, Any]]) -> list[dict[str, Any
 
 def _call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call["name"], "arguments": call["args"]}
-    return {"type": "function", "id": _id(call["id"]), "function": function}
-
-
-def _id(given: str | None) -> str | None:
-    """A call's id as nine letters and digits, the only form that Mistral's templates take.
-
-    Ids made elsewhere (OpenAI's, LangChain's few-shot examples) become some that stand for them;
-    a template that shows ids needs no more than that a call's and its result's are the same.
-    """
-    if not given or SHORT_ID.fullmatch(given):
-        return given
-    return blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()[:9]
+    return {"type": "function", "id": short_id(call["id"]), "function": function}
 
 
 def _role(message: BaseMessage, number: int) -> str:

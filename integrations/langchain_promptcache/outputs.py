@@ -1,12 +1,11 @@
 """The engine's replies -> LangChain's results.
 
-`response_metadata` says what was reused and what was computed, span by span, in plain values.
+`response_metadata` says how an answer came about, as `promptcache.report` has it.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
@@ -18,10 +17,8 @@ from langchain_core.messages.tool import (
 )
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from promptcache import Reply, Span, Usage
-
-SHOWN = 60
-"""Characters of a span's text that are kept, to tell by."""
+from promptcache import Reply, Usage
+from promptcache.report import report_of
 
 
 def result_of(reply: Reply) -> ChatResult:
@@ -36,7 +33,7 @@ def result_of(reply: Reply) -> ChatResult:
             for call in reply.invalid_tool_calls
         ],
         usage_metadata=usage_of(reply.usage),
-        response_metadata=metadata_of(reply),
+        response_metadata=report_of(reply),
     )
     return ChatResult(generations=[ChatGeneration(message=message)])
 
@@ -52,7 +49,7 @@ def last_chunk_of(reply: Reply) -> ChatGenerationChunk:
         content="",
         tool_call_chunks=_call_chunks(reply),
         usage_metadata=usage_of(reply.usage),
-        response_metadata=metadata_of(reply),
+        response_metadata=report_of(reply),
         chunk_position="last",
     )
     return ChatGenerationChunk(message=message)
@@ -85,31 +82,3 @@ def usage_of(usage: Usage) -> UsageMetadata:
             cache_read=usage.reused_tokens, cache_creation=usage.encoded
         ),
     )
-
-
-def metadata_of(reply: Reply) -> dict[str, Any]:
-    """How the answer came about. `ttft` and `timings` are in seconds."""
-    return {
-        "model_name": reply.model,
-        "finish_reason": reply.finish_reason,
-        "policy": reply.policy,
-        "ttft": reply.ttft,
-        "timings": {str(stage): seconds for stage, seconds in reply.timings.items()},
-        "provenance": [_span(span) for span in reply.trace],
-        "notes": list(reply.trace.warnings),
-    }
-
-
-def _span(span: Span) -> dict[str, Any]:
-    text = span.text if len(span.text) <= SHOWN else span.text[: SHOWN - 1] + "…"
-    return {
-        "text": text,
-        "start": span.start,
-        "tokens": span.tokens,
-        "provenance": str(span.provenance),
-        "recomputed": span.recomputed,
-        "module": span.module,
-        "context": span.context,
-        "tier": span.tier,
-        "note": span.note,
-    }

@@ -22,10 +22,11 @@ from pydantic import (
 )
 
 from langchain_promptcache.documents import text_of
-from langchain_promptcache.parameters import ALIASES, refuse_unknown, with_our_names
 from promptcache import Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
+from promptcache.model.generation import OPTIONS
 from promptcache.options import checked_policy
+from promptcache.parameters import OF_FROM_PRETRAINED, refuse_unknown, with_our_names
 
 OF_LOADING = (
     "revision", "device", "dtype", "model_kwargs", "store", "namespace", "chat_template",
@@ -36,6 +37,16 @@ OF_GENERATION = (
     "max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop", "reuse",
 )  # fmt: skip
 """The settings that every request may name anew."""
+ALIASES = {
+    "max_new_tokens": "max_tokens",
+    "model_id": "model",
+    "model_name": "model",
+    "pipeline_kwargs": "generation_kwargs",
+    "stop_sequences": "stop",
+}
+"""Names from other LangChain classes, and ours."""
+ELSEWHERE = {"generation_kwargs": OPTIONS, "model_kwargs": OF_FROM_PRETRAINED}
+"""The settings that are dicts of options, and which options each of them takes."""
 
 
 def _loaded(settings: dict[str, Any]) -> PromptCache:
@@ -99,8 +110,8 @@ class EngineSettings(BaseModel):
     def _made(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if not isinstance(given, Mapping):
             return handler(given)
-        settings = with_our_names(given)
-        refuse_unknown(settings, cls.model_fields, ALIASES)
+        settings = with_our_names(given, ALIASES)
+        refuse_unknown(settings, cls.model_fields, ALIASES, ELSEWHERE)
         if isinstance(settings.get("model"), PathLike):
             settings["model"] = fspath(settings["model"])
         if settings.get("engine") is None:
@@ -147,9 +158,9 @@ class EngineSettings(BaseModel):
         know are refused there.
         """
         set_here = {name: getattr(self, name) for name in OF_GENERATION}
-        asked = with_our_names(self.generation_kwargs)
+        asked = with_our_names(self.generation_kwargs, ALIASES)
         asked |= {name: value for name, value in set_here.items() if value is not None}
-        asked |= with_our_names(given)
+        asked |= with_our_names(given, ALIASES)
         asked.pop("stream", None)  # LangChain's own, settled by the method it has called
         if isinstance(asked.get("expected"), list | tuple):
             asked["expected"] = [

@@ -7,7 +7,9 @@ Knows no template and no model's way of writing a call.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from textwrap import shorten
 from typing import Any
 
@@ -18,6 +20,7 @@ Tool = Any
 
 FIELDS = ("name", "tool_call_id", "tool_calls")
 """What a message may hold beside its role and content."""
+SHORT_ID = re.compile("[A-Za-z0-9]{9}")
 _TOOLS = "JSON schemas (dicts), or functions with types and a docstring"
 _CALL = '{"type": "function", "id": ..., "function": {"name": ..., "arguments": {...}}}'
 
@@ -73,6 +76,18 @@ def fields_as_json(message: Mapping[str, Any], where: str) -> str:
     if "tool_calls" in fields:
         fields["tool_calls"] = _calls(fields["tool_calls"], where)
     return _checked(fields, where)
+
+
+def short_id(given: str | None) -> str | None:
+    """A call's id as nine letters and digits, the only form that Mistral's templates take.
+
+    Ids made elsewhere (by OpenAI's models, in a framework's few-shot examples) become some that
+    stand for them; a template that shows ids needs no more than that a call's and its result's
+    are the same.
+    """
+    if not given or SHORT_ID.fullmatch(given):
+        return given
+    return blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()[:9]
 
 
 def _calls(calls: Any, where: str) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from re import fullmatch
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from promptcache.segments import Kind, Segment, joined
 from promptcache.text.calling import Callings
 from promptcache.text.calls import read_calls
 from promptcache.text.chat import ChatTemplate
+from promptcache.text.tools import short_id
 
 LOOK = {
     "type": "function",
@@ -282,3 +284,16 @@ def test_a_choice_that_cannot_be_kept_is_refused(
     with pytest.raises(OptionError, match=said.replace("?", r"\?")) as caught:
         Callings(chat(template)).of(tools, choice)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["call_8Qm3", "toolu_01A09q90qw90lq917835lq9", "\ud800"])
+def test_any_id_of_a_call_has_a_short_one_that_stands_for_it(given: str) -> None:
+    short = short_id(given)
+    assert short is not None
+    assert fullmatch("[A-Za-z0-9]{9}", short)
+    assert short_id(given) == short == short_id(short)
+    assert short_id(f"{given}x") != short
+
+
+def test_no_id_of_a_call_stays_none() -> None:
+    assert short_id(None) is None

@@ -8,7 +8,7 @@ from threading import Event, current_thread
 
 import pytest
 
-from langchain_promptcache.background import in_thread
+from promptcache.background import in_thread
 
 
 class Source:
