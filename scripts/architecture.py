@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGES = {"": ROOT / "core" / "promptcache"} | {
-    f"{name}/": ROOT / "integrations" / name for name in ("langchain_promptcache",)
+    f"{name}/": ROOT / "integrations" / name
+    for name in ("langchain_promptcache", "llama_index_promptcache")
 }
 TABLE = re.compile(r"(?<=<!-- files -->\n).*?(?=<!-- /files -->)", re.DOTALL)
 

@@ -20,7 +20,7 @@ LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
     "library", "conversations", "trace", "reply", "report", "background", "clock", "memory",
     "account", "headers", "contexts", "prompts", "templates", "options", "parameters", "joining",
-    "pipeline", "placing", "marks", "misses", "shelf", "stream", "engine", "pocket", "bench", "cli",
+    "pipeline", "placing", "marks", "misses", "shelf", "stream", "recording", "engine", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
@@ -29,7 +29,7 @@ FRAMEWORKS = {"langchain", "langchain_classic", "langchain_core", "langchain_tex
     "langgraph",
     "llama_index",
 }
-PACKAGES = ["promptcache", "langchain_promptcache"]
+PACKAGES = ["promptcache", "langchain_promptcache", "llama_index_promptcache"]
 
 
 def modules() -> Iterator[tuple[str, Path]]:

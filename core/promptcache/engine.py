@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
@@ -33,12 +34,13 @@ from promptcache.options import (
 from promptcache.pipeline import Pipeline
 from promptcache.pml import Prompt, Schema
 from promptcache.prompts import MessageLike, Prompts, check_text
+from promptcache.recording import Recording, Recordings
 from promptcache.reply import Reply, Stage
 from promptcache.reuse import Modular, ReusePolicy
 from promptcache.segments import Kind, Segment
 from promptcache.shelf import CachedDocuments, Shelf
 from promptcache.store import MemoryStore, Store, default_budget
-from promptcache.stream import Stream
+from promptcache.stream import Stream, end_tokens
 from promptcache.text.calling import Calling
 from promptcache.text.callstream import answer_text
 from promptcache.text.chat import ChatTemplate
@@ -111,6 +113,7 @@ class PromptCache:
         )
         self._prompts = Prompts(template, Contexts(learn=learn_contexts))
         self._shelf = Shelf(self._prompts, self._pipeline, self._library, self.reuse, bare=bare)
+        self._recordings = Recordings()
 
     @classmethod
     def from_pretrained(
@@ -121,17 +124,26 @@ class PromptCache:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "auto",
         model_kwargs: Mapping[str, Any] | None = None,
+        tokenizer: str | Path | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> PromptCache:
         """Load a model and its tokenizer: a hub name, a folder, or "pocket".
 
-        `model_kwargs` go to transformers' `from_pretrained`, `options` to this class. Raises
-        ModelError when there is no such model.
+        `model_kwargs` and `tokenizer_kwargs` go to transformers' `from_pretrained`, `options` to
+        this class; `tokenizer` is a name or a folder, where the tokenizer is not the model's.
+        Raises ModelError when there is no such model.
         """
-        loaded, tokenizer = loading.load(
-            model, revision=revision, device=device, dtype=dtype, model_kwargs=model_kwargs
+        loaded, its_tokenizer = loading.load(
+            model,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            model_kwargs=model_kwargs,
+            tokenizer=tokenizer,
+            tokenizer_kwargs=tokenizer_kwargs,
         )
-        return cls(loaded, tokenizer, **{"name": str(model), **options})
+        return cls(loaded, its_tokenizer, **{"name": str(model), **options})
 
     # What may be reused.
 
@@ -172,6 +184,11 @@ class PromptCache:
         """Take texts out of the register and their states out of the store; how many were known."""
         return self._shelf.remove(documents)
 
+    def documents_in(self, text: str) -> list[str]:
+        """The registered documents that stand verbatim in a text, in order, each once."""
+        check_text(text, "the text")
+        return [s.text for s in self._shelf.recognise(text) if s.kind is Kind.MODULE]
+
     # Requests.
 
     def generate(
@@ -189,7 +206,9 @@ class PromptCache:
 
         Options: `max_new_tokens`, `stop` (strings that end the answer), `seed`, `reuse` (a policy
         for this request), `expected` (documents that should be in the prompt: the trace says why
-        one was not found), and transformers' generation options by name.
+        one was not found), `passages` (texts in the prompt that come from documents: the trace
+        says of which registered ones they are a part only), `notes` (what else the trace is to
+        say), and transformers' generation options by name.
         """
         return _whole(self.stream(prompt, schema=schema, documents=documents, **options))
 
@@ -242,6 +261,15 @@ class PromptCache:
             segments, clock, options, strip=True, continues=continues, calling=calling
         )
 
+    def recording(self) -> AbstractContextManager[Recording]:
+        """The replies to all that is asked of this engine within a `with` block, in any thread.
+
+        with cache.recording() as replies:
+            query_engine.query("...")
+        print(replies[-1].trace)
+        """
+        return self._recordings.open()
+
     def calling(self, tools: Sequence[Any] | None, tool_choice: Any = None) -> Calling | None:
         """How the answer to a request with these tools calls them; None if it does not.
 
@@ -251,9 +279,29 @@ class PromptCache:
         return self._prompts.calling(tools, tool_choice)
 
     @property
+    def has_chat_template(self) -> bool:
+        """Whether chat messages can be asked for."""
+        return self._prompts.has_template
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template tells the model of tools."""
+        return self._prompts.has_template and self._prompts.takes_tools
+
+    @property
     def schemas(self) -> Mapping[str, Schema]:
         """The registered schemas by their names."""
         return MappingProxyType(self._prompts.schemas)
+
+    @property
+    def default_new_tokens(self) -> int:
+        """The most tokens of an answer to a request that does not say."""
+        return config_new_tokens(self.model) or DEFAULT_NEW_TOKENS
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return end_tokens(self.model, {})
 
     @property
     def fingerprint(self) -> str:
@@ -286,8 +334,7 @@ class PromptCache:
         continues: bool = False,
         calling: Calling | None = None,
     ) -> Stream:
-        new_tokens = config_new_tokens(self.model) or DEFAULT_NEW_TOKENS
-        asked = RequestOptions.parse(options, self.reuse, new_tokens)
+        asked = RequestOptions.parse(options, self.reuse, self.default_new_tokens)
         stop = asked.stop or config_stop_strings(self.model)
         clock.lap(Stage.PARSE)
         prefilled = self._pipeline.run(
@@ -297,9 +344,12 @@ class PromptCache:
             room=asked.max_new_tokens,
             bare=self._bare,
             continues=continues,
-            notes=lambda: self._shelf.misses.lines(asked.expected, segments),
+            notes=lambda: (
+                *asked.notes,
+                *self._shelf.misses.lines(asked.expected, segments, asked.passages),
+            ),
         )
-        return Stream(
+        stream = Stream(
             prefilled,
             clock,
             answer_text(self.tokenizer, stop, strip=strip, calling=calling),
@@ -310,6 +360,8 @@ class PromptCache:
             model=self.name,
             policy=str(asked.policy),
         )
+        self._recordings.add(stream)
+        return stream
 
 
 def _whole(stream: Stream) -> Reply:

@@ -5,7 +5,8 @@ Looked for after the first token. Knows segments, not tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from promptcache.errors import OptionError
 from promptcache.prompts import key_of
@@ -14,6 +15,10 @@ from promptcache.text.recognize import Recognizer
 
 NOTED = 8
 """Documents that a note is written about, where many are in a prompt in another form."""
+PART = 48
+"""Characters at an end of a passage by which the document that it is a part of is looked for."""
+SEARCHED = 20_000
+"""Documents that are looked through for a part, the last registered first."""
 
 
 class Misses:
@@ -23,9 +28,15 @@ class Misses:
         self._recognizer = recognizer
         self._texts = texts
 
-    def lines(self, expected: Iterable[str], segments: Sequence[Segment]) -> list[str]:
-        """A line for each expected document that is no module of these segments, and why; and for
-        each registered one that stands there in another form.
+    def lines(
+        self,
+        expected: Iterable[str],
+        segments: Sequence[Segment],
+        passages: Iterable[str] = (),
+    ) -> list[str]:
+        """A line for each expected document that is no module of these segments, and why; for
+        each registered one that stands there in another form; and for those of which one of the
+        `passages` is a part.
         """
         used = {key_of(segment.text) for segment in segments if segment.kind is Kind.MODULE}
         text = joined(segments)
@@ -34,7 +45,14 @@ class Misses:
             for document in expected
             if key_of(document) not in used
         ]
-        spoiled = self._recognizer.spoiled(text, used.union(map(key_of, expected)))
+        known = used.union(map(key_of, expected))
+        cut = dict.fromkeys(key for passage in passages for key in self._wholes(passage, known))
+        lines += [
+            f"the document {self._texts.get(key, key)[:40]!r} is not whole here: {why}"
+            for key in islice(cut, NOTED)
+            if (why := self._why(self._texts.get(key, ""), text))
+        ]
+        spoiled = self._recognizer.spoiled(text, known.union(cut))
         lines += [
             f"the document {self._texts.get(key, key)[:40]!r} is not recognised here: {why}"
             for key, why in spoiled[:NOTED]
@@ -42,6 +60,16 @@ class Misses:
         if len(spoiled) > NOTED:
             lines.append(f"and {len(spoiled) - NOTED} documents more in such a form")
         return lines
+
+    def _wholes(self, passage: str, known: Collection[str]) -> Iterator[str]:
+        """The registered documents that an end of the passage is a part of."""
+        passage = passage.strip()
+        if len(passage) < PART:
+            return
+        recent = list(islice(reversed(tuple(self._texts.values())), SEARCHED))
+        for part in dict.fromkeys((passage[:PART], passage[-PART:])):
+            wholes = (key_of(text) for text in recent if part in text)
+            yield from islice((key for key in wholes if key not in known), 1)
 
     def _why(self, document: str, text: str) -> str:
         key = key_of(document)

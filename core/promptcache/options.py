@@ -25,6 +25,8 @@ class RequestOptions:
     stop: tuple[str, ...]
     seed: int | None
     expected: tuple[str, ...]
+    passages: tuple[str, ...]
+    notes: tuple[str, ...]
     max_new_tokens: int
     generation: Mapping[str, Any]
 
@@ -44,7 +46,9 @@ class RequestOptions:
             policy=checked_policy(rest.pop("reuse", None), policy),
             stop=_stop(rest.pop("stop", None)),
             seed=_seed(rest.pop("seed", None)),
-            expected=_expected(rest.pop("expected", None)),
+            expected=_texts("expected", rest.pop("expected", None), "document texts"),
+            passages=_texts("passages", rest.pop("passages", None), "texts"),
+            notes=_texts("notes", rest.pop("notes", None), "texts"),
             max_new_tokens=check_option("max_new_tokens", rest.pop("max_new_tokens", None))
             or new_tokens,
             generation=_generation(rest),
@@ -96,15 +100,15 @@ def _seed(given: object) -> int | None:
     return given
 
 
-def _expected(given: object) -> tuple[str, ...]:
+def _texts(name: str, given: object, what: str) -> tuple[str, ...]:
     if given is None:
         return ()
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise OptionError(f"expected={shown(given)} is not a list of document texts")
+        raise OptionError(f"{name}={shown(given)} is not a list of {what}")
     texts = tuple(given)
     for text in texts:
         if not isinstance(text, str):
-            raise OptionError(f"expected={shown(given)} has {shown(text)}, which is not a text")
+            raise OptionError(f"{name}={shown(given)} has {shown(text)}, which is not a text")
     return texts
 
 

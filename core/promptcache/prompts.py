@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from promptcache.contexts import WORTHWHILE, Contexts, content_of, mark_beginning
-from promptcache.errors import PromptError, valid
+from promptcache.errors import PromptError, TemplateError, valid
 from promptcache.pml import (
     Prompt,
     Schema,
@@ -66,6 +66,19 @@ class Prompts:
         self.schemas: dict[str, Schema] = {}
         self.beginning_of = lru_cache(BEGINNINGS)(self._beginning_of)
         """The preamble of a schema's prompts: what stands before its first selectable module."""
+
+    @property
+    def has_template(self) -> bool:
+        """Whether there is a chat template."""
+        try:
+            return bool(self._template.source(tools=False))
+        except TemplateError:
+            return False
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template reads tools."""
+        return self._template.takes_tools
 
     def read_schema(self, schema: str | Schema, base: Path | None = None) -> Schema:
         """A schema from its markup, or as it is. PromptError for what is neither."""

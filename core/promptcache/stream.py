@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
 from types import MappingProxyType
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from promptcache.clock import Clock
 from promptcache.model.decode import FinishReason, decode
@@ -49,7 +51,7 @@ class Stream(Iterator[str]):
         self._stepping = RLock()
         self._inside = False
         self._named = model, policy
-        self._ends = _end_tokens(runner, options)
+        self._ends = end_tokens(runner.model, options)
         self._tokens: Generator[int, None, None] | None = decode(
             runner, traits, prefilled.arena, prefilled.layout.ids, prefilled.logits, options, seed
         )
@@ -157,8 +159,9 @@ class Stream(Iterator[str]):
         return account
 
 
-def _end_tokens(runner: ModelRunner, options: dict[str, Any]) -> frozenset[int]:
-    given = options.get("eos_token_id", runner.model.generation_config.eos_token_id)
+def end_tokens(model: PreTrainedModel, options: Mapping[str, Any]) -> frozenset[int]:
+    """The ids that end an answer under these options."""
+    given = options.get("eos_token_id", model.generation_config.eos_token_id)
     if given is None:
         return frozenset()
     return frozenset(given if isinstance(given, Sequence) else (given,))

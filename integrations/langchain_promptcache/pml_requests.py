@@ -14,13 +14,14 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
+from langchain_promptcache.messages import to_engine
 from langchain_promptcache.pml_template import CARRIED
-from langchain_promptcache.templates.spoken import spoken_of
 from promptcache import PromptCache
 from promptcache.errors import PromptCacheError
 from promptcache.pml import Prompt, Schema, parse_prompt, parse_schema, resolve
 from promptcache.prompts import key_of
 from promptcache.stream import Stream
+from promptcache.templates import spoken_of
 
 log = logging.getLogger("promptcache")
 
@@ -63,7 +64,7 @@ def carried_by(messages: Sequence[BaseMessage]) -> Carried | None:
     try:
         found = _read(carried)
         resolved = [(m.role, m.text) for m in resolve(found.schema, found.prompt, found.documents)]
-        if resolved == list(spoken_of(messages)):
+        if resolved == list(spoken_of(to_engine(messages))):
             return found
         log.info("the messages say something else than the PML that they carry")
     except (PromptCacheError, TypeError, ValueError, KeyError, AttributeError) as error:

@@ -49,9 +49,13 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype = "auto",
     model_kwargs: Mapping[str, Any] | None = None,
+    tokenizer: str | Path | None = None,
+    tokenizer_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and tokenizer that a hub name, a folder or `pocket` stands for.
 
+    `tokenizer` is where the tokenizer comes from, if from elsewhere; `tokenizer_kwargs` go to
+    transformers' `AutoTokenizer.from_pretrained`.
     `model_kwargs` go to transformers' `from_pretrained`; those that say where files
     come from (`token`, `cache_dir`, ...) to the config's and the tokenizer's as well. Raises
     ModelError when they cannot be loaded and UnsupportedModelError for what promptcache refuses.
@@ -63,8 +67,12 @@ def load(
     with explained(name, "config"):
         config = AutoConfig.from_pretrained(source, **hub)
     refuse_unsupported_config(config, str(name))
-    with explained(name, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source, **hub)
+    if not isinstance(tokenizer_kwargs, Mapping | None):
+        raise ModelError(f"tokenizer_kwargs={tokenizer_kwargs!r:.80} is not a mapping")
+    elsewhere = tokenizer is not None and _source(tokenizer) != source
+    of_tokenizer = {**hub, "revision": None if elsewhere else revision, **(tokenizer_kwargs or {})}
+    with explained(tokenizer or name, "tokenizer"):
+        loaded = AutoTokenizer.from_pretrained(_source(tokenizer or name), **of_tokenizer)
     with explained(name, "weights", kwargs):
         model = AutoModelForCausalLM.from_pretrained(
             source, revision=revision, dtype=chosen, **kwargs
@@ -72,7 +80,7 @@ def load(
     if target is not None:
         with explained(name, "move to the device"):
             model = model.to(target)
-    return model.eval(), tokenizer
+    return model.eval(), loaded
 
 
 def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:

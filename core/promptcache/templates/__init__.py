@@ -20,6 +20,7 @@ from promptcache.templates.parts import (
     Variable,
 )
 from promptcache.templates.search import Region
+from promptcache.templates.spoken import spoken_of
 
 __all__ = [
     "Chosen",
@@ -39,5 +40,6 @@ __all__ = [
     "Variable",
     "align",
     "named",
+    "spoken_of",
     "with_parameters",
 ]

@@ -17,12 +17,11 @@ from langchain_core.prompts import (
 )
 from langchain_core.prompts.string import StringPromptTemplate
 
-from langchain_promptcache.messages import SPOKEN
+from langchain_promptcache.messages import SPOKEN, to_engine
 from langchain_promptcache.templates.formats import Values
-from langchain_promptcache.templates.spoken import spoken_of
 from langchain_promptcache.templates.strings import parts_of
 from promptcache.errors import PromptCacheError, TemplateError
-from promptcache.templates import Chosen, Exchange, Fixed, Opaque, Part, Turn
+from promptcache.templates import Chosen, Exchange, Fixed, Opaque, Part, Turn, spoken_of
 
 ROLES: tuple[tuple[type[Any], str], ...] = (
     (SystemMessagePromptTemplate, "system"),
@@ -64,7 +63,7 @@ def examples_of(template: FewShotChatMessagePromptTemplate) -> Iterator[Turn]:
         given = {name: example[name] for name in names}
         messages = template.example_prompt.format_messages(**given)
         try:
-            yield Turn(None, (Exchange(tuple(spoken_of(messages))),))
+            yield Turn(None, (Exchange(tuple(spoken_of(to_engine(messages)))),))
         except PromptCacheError as error:
             yield Turn(None, (Opaque(f"an example ({error})"),))
 

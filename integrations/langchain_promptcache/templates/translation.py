@@ -13,16 +13,16 @@ from typing import Any
 from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import BasePromptTemplate
 
+from langchain_promptcache.messages import to_engine
 from langchain_promptcache.templates.formats import said
 from langchain_promptcache.templates.rendered import Rendered
 from langchain_promptcache.templates.schema import DOCUMENT_VARIABLE, outline_of
 from langchain_promptcache.templates.selectors import Selected, listening
-from langchain_promptcache.templates.spoken import spoken_of
 from langchain_promptcache.templates.values import texts_given
 from promptcache.errors import PromptError, TemplateError
 from promptcache.pml import Collection, Schema
 from promptcache.pml.tree import walk
-from promptcache.templates import Filling, Outline, Region, align, named
+from promptcache.templates import Filling, Outline, Region, align, named, spoken_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ class Request:
             regions.setdefault(name, Region((), ""))
         schema = self.translation.schema
         filling = Filling(regions, self.arguments)
-        prompt, documents = align(schema, outline, list(spoken_of(value.to_messages())), filling)
+        spoken = list(spoken_of(to_engine(value.to_messages())))
+        prompt, documents = align(schema, outline, spoken, filling)
         return Rendered(schema, prompt, documents, value)
 
 

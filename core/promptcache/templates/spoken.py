@@ -1,25 +1,23 @@
-"""LangChain's messages -> roles and texts, the whole of what PML can say of a message."""
+"""Chat messages, as the engine takes them, -> roles and texts: all that PML can say of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from langchain_core.messages import BaseMessage
-
-from langchain_promptcache.messages import to_engine
 from promptcache.errors import PromptError, valid
 from promptcache.pml.checks import ROLES
-from promptcache.templates import Spoken
+from promptcache.prompts import MessageLike
+from promptcache.templates.parts import Spoken
 
 
-def spoken_of(messages: Iterable[BaseMessage]) -> Iterator[Spoken]:
+def spoken_of(messages: Iterable[MessageLike]) -> Iterator[Spoken]:
     """Role and text of each message.
 
     Raises PromptError for a message that is more than text (an image, a call of a tool, a text
     block with `cache_control`) or that has a role which PML has not.
     """
-    for number, message in enumerate(to_engine(list(messages)), 1):
+    for number, message in enumerate(messages, 1):
         role = message["role"]
         if role not in ROLES:
             raise PromptError(

@@ -1,0 +1,63 @@
+"""A recording: the replies of every request that an engine serves while it is open.
+
+For frameworks that pass on an answer's text and nothing else. Knows no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import overload
+
+from promptcache.reply import Reply
+from promptcache.stream import Stream
+
+
+class Recording(Sequence[Reply]):
+    """Replies in the order in which their requests began; one that still runs as far as it is."""
+
+    def __init__(self) -> None:
+        self._streams: list[Stream] = []
+
+    def add(self, stream: Stream) -> None:
+        """Take a request in."""
+        self._streams.append(stream)
+
+    @overload
+    def __getitem__(self, index: int) -> Reply: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Reply]: ...
+    def __getitem__(self, index: int | slice) -> Reply | list[Reply]:
+        if isinstance(index, slice):
+            return [stream.reply for stream in self._streams[index]]
+        return self._streams[index].reply
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+
+class Recordings:
+    """The open recordings of one engine. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._open: list[Recording] = []
+        self._lock = Lock()
+
+    @contextmanager
+    def open(self) -> Iterator[Recording]:
+        """A recording of what is asked from now on, in any thread, until the block ends."""
+        recording = Recording()
+        with self._lock:
+            self._open.append(recording)
+        try:
+            yield recording
+        finally:
+            with self._lock:
+                self._open = [other for other in self._open if other is not recording]
+
+    def add(self, stream: Stream) -> None:
+        """Let every open recording have this request."""
+        with self._lock:
+            for recording in self._open:
+                recording.add(stream)

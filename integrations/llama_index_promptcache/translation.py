@@ -1,0 +1,177 @@
+"""One prompt of a template -> its messages, which know the PML that says the same.
+
+Documents are found in the values of the template's document variables: the registered ones, and
+where there are none, the passages between blank lines, which is where LlamaIndex joins nodes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import BasePromptTemplate
+
+from llama_index_promptcache.messages import to_engine
+from llama_index_promptcache.templates import (
+    PER_REQUEST,
+    Render,
+    filled,
+    listening,
+    outline_of,
+    rendered_with_marks,
+    selected,
+)
+from promptcache.errors import PromptCacheError, TemplateError
+from promptcache.pml import Prompt, Schema
+from promptcache.templates import Filling, Region, Spoken, align, named, spoken_of
+
+log = logging.getLogger("promptcache")
+
+SHORTEST = 32
+"""Characters of the shortest passage that is worth being a module."""
+_BLANK = re.compile(r"\n[^\S\n]*\n\s*")
+
+Find = Callable[[str], Sequence[str]]
+"""The registered documents in a text, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A prompt in PML. `passages` are the parts of its documents that nobody registered; `notes`
+    say what became of them.
+    """
+
+    schema: Schema
+    prompt: Prompt
+    documents: Mapping[str, str]
+    passages: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class TranslatedMessages(list[ChatMessage]):
+    """Messages, and the PML that says the same: what a template hands to an LLM of ours.
+
+    Anything else that takes messages sees a list of them.
+    """
+
+    def __init__(self, messages: Iterable[ChatMessage], translation: Translation) -> None:
+        super().__init__(messages)
+        self._translation = translation
+        self._said = to_engine(self)
+
+    @property
+    def translation(self) -> Translation | None:
+        """The PML; None once the messages were changed."""
+        return self._translation if to_engine(self) == self._said else None
+
+
+@dataclass(frozen=True, slots=True)
+class Translator:
+    """Translates the prompts of one LLM."""
+
+    llm: BaseLLM
+    render: Render[list[ChatMessage]]
+    find: Find
+    variables: Sequence[str]
+    """Those that hold documents."""
+    cut_passages: bool
+
+    def messages(self, template: BasePromptTemplate, given: Mapping[str, Any]) -> list[ChatMessage]:
+        """The template's messages, with their PML where they hold documents and can be said so."""
+        chosen = selected(template, self.llm)
+        heard, results = listening(chosen)
+        messages = self.render(heard, given)
+        values = {**chosen.kwargs, **given, **results}
+        varying = [n for n in values if n in given or n in results or n in PER_REQUEST]
+        try:
+            marked = rendered_with_marks(chosen, varying, given, self.render)
+            given_values = {name: values[name] for name in varying}
+            translation = self._translated(_said(marked), given_values, _said(messages))
+        except PromptCacheError as error:
+            log.info("a prompt goes without PML: %s", error)
+            return messages
+        return messages if translation is None else TranslatedMessages(messages, translation)
+
+    def _translated(
+        self, marked: Sequence[Spoken], values: Mapping[str, object], said: Sequence[Spoken]
+    ) -> Translation | None:
+        if filled(marked, list(map(str, values.values()))) != said:
+            raise TemplateError("the template does not put its values into the text as they are")
+        outline = outline_of(marked, list(values), self.variables)
+        if not outline.documents:
+            return None
+        found = {n: self._found(v.name, values[v.name]) for n, v in outline.documents.items()}
+        schema = named(outline, None)
+        regions = {name: each.region for name, each in found.items()}
+        prompt, documents = align(schema, outline, said, Filling(regions, {}))
+        unknown = tuple(text for each in found.values() for text in each.unknown)
+        notes = tuple(each.note for each in found.values() if each.note)
+        return Translation(schema, prompt, documents, unknown, notes)
+
+    def _found(self, variable: str, value: object) -> Found:
+        """What the value of a document variable consists of."""
+        text = str(value)
+        documents: list[str] = []
+        unknown: list[str] = []
+        passages: list[str] = []
+        for piece, known in _cut(text, self.find(text)):
+            if known:
+                documents.append(piece)
+            elif stripped := piece.strip():
+                unknown.append(stripped)
+                if self.cut_passages and not _is_printed(value):
+                    cut = [part for part in _BLANK.split(stripped) if len(part) >= SHORTEST]
+                    documents += cut
+                    passages += cut
+        note = _note(variable, value, passages)
+        return Found(Region(tuple(documents), text), unknown, note)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a value consists of, the parts of it that nobody registered, and what they became."""
+
+    region: Region
+    unknown: Sequence[str]
+    note: str | None
+
+
+def _is_printed(value: object) -> bool:
+    """Whether Python prints a value for its text, with quotes and escapes."""
+    return not isinstance(value, str) and str(value) == repr(value)
+
+
+def _note(variable: str, value: object, passages: Sequence[str]) -> str | None:
+    if _is_printed(value):
+        return (
+            f"{variable!r} was given as a {type(value).__name__}, and the prompt holds what Python "
+            "prints of it: text with line breaks or quotes in it is not found there. "
+            "simple_summarize does so; with WholeNodePromptHelper it does not"
+        )
+    if passages:
+        return (
+            f"{len(passages)} passages in {variable!r} belong to no registered document; each, "
+            "from one blank line to the next, is a module of its own. Whole nodes are, once they "
+            "are registered: by PromptCacheEncoder, cache_documents or observe_retrievers"
+        )
+    return None
+
+
+def _said(messages: Sequence[ChatMessage]) -> list[Spoken]:
+    return list(spoken_of(to_engine(messages)))
+
+
+def _cut(text: str, documents: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """The text as documents, in their order, and what stands between them."""
+    at = 0
+    for document in documents:
+        start = text.find(document, at)
+        yield text[at:start], False
+        yield document, True
+        at = start + len(document)
+    yield text[at:], False
