@@ -1,0 +1,294 @@
+"""PromptCacheEncoder in real ingestion pipelines: what it encodes, and when it is not asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+import pytest
+from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.ingestion.pipeline import get_transformation_hash
+from llama_index.core.llms import ChatMessage
+from llama_index.core.node_parser import SentenceSplitter
+from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, RichPromptTemplate
+from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import Document
+from llama_index.core.storage.docstore import SimpleDocumentStore
+from llama_index.core.vector_stores import SimpleVectorStore
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+from llama_index_promptcache.encoder import PromptCacheEncoder
+from llama_index_promptcache.postprocessor import PromptCachePostprocessor
+from promptcache import PromptCache
+from promptcache.errors import OptionError, TemplateError
+from support.caching_llm import NODES, QUESTION, TEXTS, CachingLLM, Shelf, reused
+from support.words import TEMPLATE, byte_tokenizer
+from support.zoo import model
+
+PROMPT = PromptTemplate("Use this.\n\n{context_str}\n\nQuestion: {query_str}\n")
+SPLITTER = SentenceSplitter(chunk_size=64, chunk_overlap=0)
+
+
+@pytest.fixture
+def llm() -> CachingLLM:
+    return CachingLLM()
+
+
+@pytest.fixture
+def encoded(llm: CachingLLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many documents each call of the engine encoded; calls without any are left out."""
+    counts: list[int] = []
+    cache = llm.engine.cache_documents
+
+    def counted(texts: Any, **options: Any) -> Any:
+        report = cache(texts, **options)
+        counts.extend([report.encoded] if report.keys else [])
+        return report
+
+    monkeypatch.setattr(llm.engine, "cache_documents", counted)
+    return counts
+
+
+def documents() -> list[Document]:
+    return [Document(text=text, id_=f"document {i}") for i, text in enumerate(TEXTS)]
+
+
+def test_nodes_come_out_as_they_went_in(llm: CachingLLM) -> None:
+    before = [node.model_copy(deep=True) for node in NODES]
+    out = PromptCacheEncoder(llm)(NODES)
+    assert [id(node) for node in out] == [id(node) for node in NODES]
+    assert before == NODES
+
+
+def test_a_default_query_engine_reuses_from_its_first_prompt_on_what_a_pipeline_encoded(
+    llm: CachingLLM,
+) -> None:
+    pipeline = IngestionPipeline(transformations=[SPLITTER, PromptCacheEncoder(llm=llm)])
+    nodes = pipeline.run(documents=documents())
+    assert len(nodes) == len(TEXTS)
+    RetrieverQueryEngine.from_args(Shelf(list(nodes)), llm=llm).query(QUESTION)
+    assert reused(llm.replies[0], TEXTS, llm.engine) == 1
+
+
+def test_nodes_are_encoded_for_the_prompt_that_is_given_or_registered_without(
+    llm: CachingLLM,
+) -> None:
+    PromptCacheEncoder(llm, None)(NODES)
+    assert llm.engine.store.keys() == []
+    assert llm.engine.forget_documents(TEXTS) == len(TEXTS)
+    PromptCacheEncoder(llm, PROMPT)(NODES)
+    assert llm.cache_documents(NODES, PROMPT, progress=False).encoded == 0
+    assert llm.cache_documents(NODES, DEFAULT_TEXT_QA_PROMPT_SEL, progress=False).encoded == 3
+
+
+def test_a_bar_is_shown_when_asked_for(llm: CachingLLM, capsys: pytest.CaptureFixture[str]) -> None:
+    PromptCacheEncoder(llm)(NODES)
+    assert "3/3" not in capsys.readouterr().err
+    PromptCacheEncoder(llm, show_progress=True)(NODES)
+    assert "3/3" in capsys.readouterr().err
+
+
+async def test_the_event_loop_is_free_while_nodes_are_encoded(
+    llm: CachingLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, reached, threads = asyncio.get_running_loop(), asyncio.Event(), []
+    cache = llm.engine.cache_documents
+
+    def waits(*args: Any, **kwargs: Any) -> Any:
+        threads.append(get_ident())
+        asyncio.run_coroutine_threadsafe(seen(), loop).result(10)
+        return cache(*args, **kwargs)
+
+    async def seen() -> None:
+        reached.set()
+
+    encoder = PromptCacheEncoder(llm)
+    monkeypatch.setattr(llm.engine, "cache_documents", waits)
+    nodes = await IngestionPipeline(transformations=[SPLITTER, encoder]).arun(documents=documents())
+    assert len(nodes) == len(TEXTS)
+    assert reached.is_set()
+    assert threads != [get_ident()]
+
+
+# The pipeline's cache.
+
+
+def test_a_second_run_is_served_by_the_pipelines_cache(llm: CachingLLM, encoded: list[int]) -> None:
+    pipeline = IngestionPipeline(transformations=[SPLITTER, PromptCacheEncoder(llm)])
+    nodes = pipeline.run(documents=documents())
+    again = pipeline.run(documents=documents())
+    assert [node.id_ for node in again] == [node.id_ for node in nodes]
+    assert encoded == [len(TEXTS)]
+
+
+def test_another_process_finds_the_same_entry_of_the_cache(llm: CachingLLM) -> None:
+    mine = get_transformation_hash(NODES, PromptCacheEncoder(llm))
+    code = (
+        "from llama_index.core.ingestion.pipeline import get_transformation_hash\n"
+        "from llama_index_promptcache.encoder import PromptCacheEncoder\n"
+        "from support.caching_llm import NODES, CachingLLM\n"
+        "print(get_transformation_hash(NODES, PromptCacheEncoder(CachingLLM())))\n"
+    )
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join(str(root / name) for name in ("core", "integrations", "tests"))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "7"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == mine
+
+
+def asked(**_: Any) -> str:
+    return QUESTION
+
+
+def said(prompt: Any, llm: CachingLLM) -> str:
+    return str(PromptCacheEncoder(llm, prompt).to_dict())
+
+
+def test_encoders_differ_where_their_prompts_or_models_do(llm: CachingLLM) -> None:
+    system = ChatMessage("Use this: {context_str}", role="system")
+    prompts = [
+        None,
+        DEFAULT_TEXT_QA_PROMPT_SEL,
+        PROMPT,
+        PROMPT.partial_format(tone="dry"),
+        PROMPT.partial_format(tone="wry"),
+        PromptTemplate("Use this.\n\n{context_str}\n\n{query_str}\n"),
+        PromptTemplate(PROMPT.template, function_mappings={"query_str": asked}),
+        ChatPromptTemplate([system]),
+        RichPromptTemplate("Use this. {{ context_str }}"),
+    ]
+    known = [said(prompt, llm) for prompt in prompts]
+    assert len(set(known)) == len(prompts)
+    assert known == [said(prompt, llm) for prompt in prompts]
+    assert known[2] == said(PromptTemplate(PROMPT.template), llm)
+    assert known[2] == said(PROMPT, CachingLLM())
+    other = PromptCache(model("qwen2"), byte_tokenizer(TEMPLATE), name="tiny")
+    assert known[2] != said(PROMPT, CachingLLM(other))
+
+
+def test_what_is_written_of_an_encoder_is_hashes(llm: CachingLLM) -> None:
+    encoder = PromptCacheEncoder(llm, PROMPT.partial_format(key="a secret"))
+    written = encoder.to_json() + encoder.model_dump_json() + repr(encoder)
+    assert "PromptCacheEncoder" in written
+    for hidden in ("secret", "Use this", "llm"):
+        assert hidden not in written
+
+
+# Worker processes.
+
+
+def test_in_another_process_nodes_pass_and_a_line_says_so(
+    llm: CachingLLM, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = PromptCacheEncoder(llm)
+    sent = pickle.dumps(encoder)
+    assert len(sent) < 200
+    there = pickle.loads(sent)
+    assert there(NODES) is NODES
+    [line] = caplog.messages
+    assert line.startswith("3 nodes were not encoded: a worker process of a pipeline has no model")
+    assert get_transformation_hash(NODES, there) != get_transformation_hash(NODES, encoder)
+
+
+@pytest.mark.stress  # both workers import torch
+def test_a_pipeline_with_workers_passes_nodes_and_the_next_one_without_encodes_them(
+    llm: CachingLLM, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join(str(root / name) for name in ("core", "integrations"))
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setattr("multiprocessing.cpu_count", lambda: 2)
+    pipeline = IngestionPipeline(transformations=[PromptCacheEncoder(llm)])
+    nodes = pipeline.run(documents=documents(), num_workers=2)
+    assert [node.get_content() for node in nodes] == TEXTS
+    assert encoded == []
+    pipeline.run(documents=documents())
+    assert encoded == [len(TEXTS)]
+
+
+def test_what_no_encoder_saw_is_encoded_on_first_use_once_it_is_retrieved(
+    llm: CachingLLM,
+) -> None:
+    pipeline = IngestionPipeline(transformations=[SPLITTER, PromptCacheEncoder(CachingLLM())])
+    nodes = list(pipeline.run(documents=documents()))
+    engine = RetrieverQueryEngine.from_args(
+        Shelf(nodes), llm=llm, node_postprocessors=[PromptCachePostprocessor(llm)]
+    )
+    for question in ("How tall?", "Who plays?"):
+        engine.query(question)
+    assert [reused(reply, TEXTS, llm.engine) for reply in llm.replies] == [0, 1]
+
+
+# Document stores.
+
+
+def stored(llm: CachingLLM, strategy: DocstoreStrategy) -> IngestionPipeline:
+    shelf: BasePydanticVectorStore = SimpleVectorStore()
+    return IngestionPipeline(
+        transformations=[SPLITTER, MockEmbedding(embed_dim=2), PromptCacheEncoder(llm)],
+        docstore=SimpleDocumentStore(),
+        vector_store=shelf,
+        docstore_strategy=strategy,
+        disable_cache=True,
+    )
+
+
+@pytest.mark.parametrize("strategy", list(DocstoreStrategy))
+def test_a_second_run_encodes_nothing_and_a_changed_document_only_itself(
+    llm: CachingLLM, encoded: list[int], strategy: DocstoreStrategy
+) -> None:
+    pipeline = stored(llm, strategy)
+    pipeline.run(documents=documents())
+    assert encoded == [len(TEXTS)]
+    assert pipeline.run(documents=documents()) == []
+    changed = documents()
+    changed[1].set_content("Mira Tollen plays the cello in Ostmark.")
+    [node] = pipeline.run(documents=changed)
+    assert node.get_content() == "Mira Tollen plays the cello in Ostmark."
+    assert encoded == [len(TEXTS), 1]
+
+
+def test_a_run_that_starts_anew_encodes_only_what_changed(
+    llm: CachingLLM, encoded: list[int]
+) -> None:
+    stored(llm, DocstoreStrategy.UPSERTS).run(documents=documents())
+    changed = [*documents()[1:], Document(text="The Kolt museum is closed on Mondays.")]
+    stored(llm, DocstoreStrategy.UPSERTS).run(documents=changed)
+    assert encoded == [len(TEXTS), 1]
+
+
+def test_what_was_changed_or_deleted_needs_no_forgetting(llm: CachingLLM) -> None:
+    pipeline = stored(llm, DocstoreStrategy.UPSERTS_AND_DELETE)
+    pipeline.run(documents=documents())
+    changed = documents()[:2]
+    changed[0].set_content("The lighthouse of Arven is 32 metres tall and painted white.")
+    [node] = pipeline.run(documents=changed)
+    fresh = CachingLLM()
+    fresh.cache_documents([node], DEFAULT_TEXT_QA_PROMPT_SEL, progress=False)
+    for each in (llm, fresh):
+        RetrieverQueryEngine.from_args(Shelf([node]), llm=each).query(QUESTION)  # type: ignore[list-item]
+    [reply], [alone] = llm.replies, fresh.replies
+    assert reused(reply, [node.get_content()], llm.engine) == 1
+    assert reply.token_ids == alone.token_ids
+    assert [span.text for span in reply.trace.spans] == [span.text for span in alone.trace.spans]
+
+
+def test_what_cannot_be_done_is_said_when_it_is_made(llm: CachingLLM) -> None:
+    with pytest.raises(OptionError, match="llm is a str; expected a PromptCacheLLM"):
+        PromptCacheEncoder("pocket")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="prompt is a str; expected a prompt template"):
+        PromptCacheEncoder(llm, "{context_str}")  # type: ignore[arg-type]
+    with pytest.raises(TemplateError, match="no variable 'context_str'"):
+        PromptCacheEncoder(llm, PromptTemplate("{query_str}"))
+    with pytest.raises(TypeError, match="batch_size"):
+        PromptCacheEncoder(llm, batch_size=3)  # type: ignore[call-arg]
