@@ -35,6 +35,8 @@ log = logging.getLogger("promptcache")
 SHORTEST = 32
 """Characters of the shortest passage that is worth being a module."""
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
+_NUMBER = re.compile(r"\ASource \d+:\n")
+"""What CitationQueryEngine writes in front of a node; another number in every prompt."""
 
 Find = Callable[[str], Sequence[str]]
 """The registered documents in a text, in order."""
@@ -125,7 +127,8 @@ class Translator:
             elif stripped := piece.strip():
                 unknown.append(stripped)
                 if self.cut_passages and not _is_printed(value):
-                    cut = [part for part in _BLANK.split(stripped) if len(part) >= SHORTEST]
+                    parts = [_NUMBER.sub("", part) for part in _BLANK.split(stripped)]
+                    cut = [part for part in parts if len(part) >= SHORTEST]
                     documents += cut
                     passages += cut
         note = _note(variable, value, passages)
