@@ -60,7 +60,8 @@ class PromptCacheEncoder(TransformComponent):
     ) -> None:
         model = checked_llm(llm)
         fields: dict[str, Any] = {"llm": model, "prompt": checked_prompt(prompt, model)}
-        super().__init__(**fields, show_progress=show_progress)
+        fields["show_progress"] = show_progress
+        super().__init__(**fields)
 
     @classmethod
     def class_name(cls) -> str:
