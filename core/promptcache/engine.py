@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,36 +17,26 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.clock import Clock
-from promptcache.contexts import Contexts
-from promptcache.library import ModuleLibrary
 from promptcache.model import load as loading
-from promptcache.model.defaults import config_new_tokens, config_stop_strings, generation_settings
-from promptcache.model.fingerprint import Fingerprint
-from promptcache.model.probe import probe, window_of
-from promptcache.model.runner import ModelRunner
+from promptcache.model.defaults import config_stop_strings
 from promptcache.options import (
-    DEFAULT_NEW_TOKENS,
     RequestOptions,
-    check_settings,
-    checked_policy,
 )
-from promptcache.pipeline import Pipeline
 from promptcache.pml import Prompt, Schema
-from promptcache.prompts import MessageLike, Prompts, check_text
+from promptcache.prompts import MessageLike, check_text
 from promptcache.recording import Recording, Recordings
 from promptcache.reply import Reply, Stage
-from promptcache.reuse import Modular, ReusePolicy
+from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment
+from promptcache.served import ServedModel
 from promptcache.shelf import CachedDocuments, Shelf
-from promptcache.store import MemoryStore, Store, default_budget
-from promptcache.stream import Stream, end_tokens
+from promptcache.store import Store
+from promptcache.stream import Stream
 from promptcache.text.calling import Calling
 from promptcache.text.callstream import answer_text
-from promptcache.text.chat import ChatTemplate
-from promptcache.text.tokenize import SegmentTokenizer
 
 
-class PromptCache:
+class PromptCache(ServedModel):
     """A model that reuses the attention states of prompt modules.
 
     `model` and `tokenizer` are transformers objects; the model's config stays as it is. `store`
@@ -78,40 +67,19 @@ class PromptCache:
         bare: bool = False,
         conversations: bool = True,
     ) -> None:
-        loading.check_model(model, tokenizer)
-        generation_settings(model)
-        check_settings(store, namespace, chat_template_kwargs)
-        self.model = model
-        self.tokenizer = tokenizer
-        self.name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
-        self.reuse = checked_policy(reuse, Modular())
-        self.window = window_of(model.config)
-        self._runner = ModelRunner(model)
-        self.traits = probe(self._runner)
-        self._segments = SegmentTokenizer(tokenizer)
-        self.store: Store = (
-            store if store is not None else MemoryStore(default_budget(self._runner.device))
-        )
-        self._fingerprint = Fingerprint(model, self._segments.fingerprint(), self.traits.attention)
-        self._library = ModuleLibrary(
-            self._runner, self.traits, self.store, self._fingerprint, namespace
-        )
-        self._pipeline = Pipeline(
-            self._runner,
-            self.traits,
-            self._segments,
-            self._library,
-            self.window,
+        super().__init__(
+            model,
+            tokenizer,
+            name=name,
+            store=store,
+            reuse=reuse,
+            namespace=namespace,
+            chat_template=chat_template,
+            chat_template_kwargs=chat_template_kwargs,
+            learn_contexts=learn_contexts,
+            bare=bare,
             conversations=conversations,
         )
-        self._pipeline.check_policy(self.reuse)
-        self._bare = bare
-        arguments = sorted((chat_template_kwargs or {}).items())
-        self._settings = (namespace, chat_template, repr(arguments), bare)
-        template = ChatTemplate(
-            tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
-        )
-        self._prompts = Prompts(template, Contexts(learn=learn_contexts))
         self._shelf = Shelf(self._prompts, self._pipeline, self._library, self.reuse, bare=bare)
         self._recordings = Recordings()
 
@@ -279,50 +247,9 @@ class PromptCache:
         return self._prompts.calling(tools, tool_choice)
 
     @property
-    def has_chat_template(self) -> bool:
-        """Whether chat messages can be asked for."""
-        return self._prompts.has_template
-
-    @property
-    def takes_tools(self) -> bool:
-        """Whether the chat template tells the model of tools."""
-        return self._prompts.has_template and self._prompts.takes_tools
-
-    @property
     def schemas(self) -> Mapping[str, Schema]:
         """The registered schemas by their names."""
         return MappingProxyType(self._prompts.schemas)
-
-    @property
-    def default_new_tokens(self) -> int:
-        """The most tokens of an answer to a request that does not say."""
-        return config_new_tokens(self.model) or DEFAULT_NEW_TOKENS
-
-    @property
-    def end_tokens(self) -> frozenset[int]:
-        """The tokens that end an answer."""
-        return end_tokens(self.model, {})
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all that decides this engine's answers: weights, dtype, attention, adapters,
-        tokenizer, chat template with its arguments, and namespace.
-        """
-        parts = (self._fingerprint.current(), *self._settings)
-        return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
-
-    def token_ids(self, text: str) -> list[int]:
-        """The tokens of `text` as content of a prompt; none of them is a control token."""
-        check_text(text, "the text")
-        return self._segments.content_ids(text)
-
-    def count_tokens(self, text: str) -> int:
-        """How many tokens `text` has as content of a prompt."""
-        return len(self.token_ids(text))
-
-    def refresh(self) -> None:
-        """Read the model's weights again, after writes that torch does not count (`.data`)."""
-        self._fingerprint.refresh()
 
     def _start(
         self,
