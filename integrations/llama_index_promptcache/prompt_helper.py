@@ -55,8 +55,10 @@ class HasWindow(Protocol):
 class WholeNodePromptHelper(PromptHelper):
     """Puts as many texts into a prompt as fit, one after another, and cuts none in two.
 
-        helper = WholeNodePromptHelper.from_llm(llm)
-        index.as_query_engine(llm=llm, prompt_helper=helper)
+        Settings.prompt_helper = WholeNodePromptHelper.from_llm(llm)
+
+    Where only one query engine is to have it, its synthesizer takes it, from
+    `get_response_synthesizer(llm=llm, prompt_helper=helper)`; `as_query_engine` drops it.
 
     A text that does not even fit alone is cut, and a line is logged. The arguments are those of
     LlamaIndex's PromptHelper, which says what they mean; `frame_tokens` are those that a chat
@@ -161,11 +163,14 @@ class WholeNodePromptHelper(PromptHelper):
     ) -> int:
         """How many tokens each of so many texts may have.
 
-        Synthesizers that refine pad for the answer so far, with 500 tokens whatever the model;
-        it has at most those of an answer.
+        Synthesizers that refine pad with 500 tokens for the answer so far. It has at most those
+        of an answer, which is enough where the window is small; elsewhere the padding is also
+        what holds them upright when they measured another prompt than they send.
         """
-        padding = min(padding, max(DEFAULT_PADDING, self.num_output))
         room = self._get_available_chunk_size(prompt, num_chunks, padding, llm, tools)
+        if room <= 0:
+            least = min(padding, max(DEFAULT_PADDING, self.num_output))
+            room = self._get_available_chunk_size(prompt, num_chunks, least, llm, tools)
         if room <= 0:
             raise PromptError(
                 f"the prompt leaves no room for {num_chunks} texts: {room} tokens each, of the "

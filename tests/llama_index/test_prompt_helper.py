@@ -139,10 +139,10 @@ def test_what_was_packed_is_packed_anew_for_a_longer_prompt() -> None:
         assert all(any(chunk in piece for piece in again) for chunk in CHUNKS)
 
 
-def test_padding_is_not_more_than_an_answer_can_have() -> None:
-    assert helper_for(62).repack(PROMPT, CHUNKS, padding=500) == helper_for(60).repack(
-        PROMPT, CHUNKS
-    )
+def test_padding_that_leaves_no_room_is_not_more_than_an_answer_can_have() -> None:
+    for padding, room in ((65, 2), (66, 1), (67, 60), (500, 60)):
+        packed = helper_for(62).repack(PROMPT, ["b" * 60], padding=padding)
+        assert max(map(len, packed)) == room
 
 
 def test_a_limit_of_the_chunk_size_is_kept() -> None:
