@@ -62,7 +62,7 @@ def test_an_unchanged_query_engine_reuses_its_nodes_from_the_second_prompt_on(
     assert [reused(reply, TEXTS, llm.engine) for reply in llm.replies] == [0, 1]
 
 
-def test_what_a_postprocessor_puts_in_a_nodes_place_is_registered_when_it_is_sent(
+async def test_what_a_postprocessor_puts_in_a_nodes_place_is_registered_when_it_is_sent(
     llm: CachingLLM, observation: Observation
 ) -> None:
     windows = ["The window around a first sentence.", "The window around another sentence."]
@@ -76,7 +76,7 @@ def test_what_a_postprocessor_puts_in_a_nodes_place_is_registered_when_it_is_sen
         engine.query(question)
     assert reused(llm.replies[1], windows, llm.engine) == 1
     assert registered(llm, windows) == len(windows)
-    asyncio.run(engine.aquery(QUESTION))
+    await engine.aquery(QUESTION)
     assert registered(llm, windows) == len(windows)
 
 
