@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -136,6 +135,11 @@ class Shelf:
                     encoded.update(dict.fromkeys(fresh))
                 bar.update(len(chunk))
         self._name(names)
+        if done.too_long:
+            log.warning(
+                "%d documents are too long for the model's window and are not encoded: split them",
+                done.too_long,
+            )
         not_kept = len(encoded) - self._library.holds(encoded) if encoded else 0
         if not_kept:
             log.warning(
@@ -234,6 +238,18 @@ class Shelf:
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
+    """The items, so many at a time; those before a failure come first, and then the failure."""
+    chunk: list[T] = []
+    failure: Exception | None = None
+    try:
+        for item in items:
+            chunk.append(item)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except Exception as error:
+        failure = error
+    if chunk:
         yield chunk
+    if failure is not None:
+        raise failure

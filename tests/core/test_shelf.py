@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -310,3 +311,15 @@ def test_preambles_of_passing_schemas_are_bounded() -> None:
         )
     known = cache._prompts._contexts.known
     assert len(known) == PASSING and any(f"Number {PASSING + 19} " in text for text in known)
+
+
+def test_documents_that_came_before_a_loader_failed_are_kept() -> None:
+    def loader() -> Iterator[str]:
+        yield from DOCUMENTS[:3]
+        raise OSError("the share is gone")
+
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    with pytest.raises(OSError, match="the share is gone"):
+        cache.cache_documents(loader(), preamble=SYSTEM, progress=False)
+    again = cache.cache_documents(DOCUMENTS, preamble=SYSTEM, progress=False)
+    assert again.known == 3 and again.encoded == len(DOCUMENTS) - 3
