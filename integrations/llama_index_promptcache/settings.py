@@ -6,25 +6,28 @@ HuggingFaceLLM know.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from os import PathLike, fspath
-from typing import Annotated, Any
+from os import PathLike
+from typing import Annotated, Any, NoReturn, Self
 
-import torch
 from llama_index.core.bridge.pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
+    field_serializer,
     field_validator,
 )
+from llama_index.core.prompts import PromptTemplate
 from pydantic import SkipValidation
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from llama_index_promptcache.loading import OF_LOADING, around, check_engine, loaded
 from promptcache import Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
-from promptcache.model.generation import OPTIONS
-from promptcache.options import checked_policy
+from promptcache.model.generation import OPTIONS, check_option
+from promptcache.options import RequestOptions, checked_policy
 from promptcache.parameters import OF_FROM_PRETRAINED, refuse_unknown, with_our_names
 
 ALIASES = {
@@ -36,24 +39,17 @@ ALIASES = {
 DOCUMENT_VARIABLES = ("context_str", "context_msg")
 """The variables that LlamaIndex's own templates put nodes into."""
 
-OF_LOADING = (
-    "chat_template", "chat_template_kwargs", "conversations", "device_map", "dtype", "engine",
-    "model", "model_kwargs", "namespace", "revision", "stopping_ids", "store", "tokenizer",
-    "tokenizer_kwargs", "tokenizer_name",
-)  # fmt: skip
-"""What only matters while the engine is made."""
-
 ELSEWHERE = {"generate_kwargs": OPTIONS, "model_kwargs": OF_FROM_PRETRAINED}
 """The parameters that take other names, and which."""
-
-OF_FILES = ("tokenizer", "revision", "dtype", "model_kwargs", "tokenizer_kwargs")
-"""The arguments of loading that say how files are read."""
 
 OF_GENERATION = (
     "max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed", "stop",
     "reuse",
 )  # fmt: skip
 """The settings that every request may name anew."""
+
+SHARED = ("engine", "callback_manager", "rate_limiter", "reuse")
+"""What copies of an LLM have in common: one model, and what listens to it."""
 
 
 class EngineSettings(BaseModel):
@@ -105,7 +101,7 @@ class EngineSettings(BaseModel):
         tokenizer: PreTrainedTokenizerBase | None = None,
         engine: PromptCache | None = None,
         tokenizer_name: str | PathLike[str] | None = None,
-        device_map: str | int | Mapping[str, Any] | None = "auto",
+        device_map: Any = "auto",
         model_kwargs: Mapping[str, Any] | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         revision: str | None = None,
@@ -116,18 +112,23 @@ class EngineSettings(BaseModel):
         chat_template_kwargs: Mapping[str, Any] | None = None,
         conversations: bool | None = None,
         stopping_ids: Sequence[int] | None = None,
+        tokenizer_outputs_to_remove: Sequence[str] | None = None,
         **settings: Any,
     ) -> None:
         """Load the model, unless there is an `engine`; `settings` are this class's fields.
 
         `device_map` names one device, "auto" the GPU if there is one. `stopping_ids` are tokens
-        that end an answer beside the model's own. Raises OptionError for a name or a value that
-        cannot be used, ModelError for a model that cannot be loaded.
+        that end an answer beside the model's own. `tokenizer_outputs_to_remove` asks for nothing:
+        token ids are all that the model is given of its tokenizer's. Raises OptionError for a
+        name or a value that cannot be used, ModelError for a model that cannot be loaded.
         """
         settings = with_our_names(settings, ALIASES)
         refuse_unknown(settings, type(self).model_fields, [*ALIASES, *OF_LOADING], ELSEWHERE)
+        wrapper = settings.get("query_wrapper_prompt")
+        if isinstance(wrapper, str):
+            settings["query_wrapper_prompt"] = PromptTemplate(wrapper)
         given = {
-            "tokenizer": tokenizer_name,
+            "tokenizer_name": tokenizer_name,
             "model_kwargs": model_kwargs,
             "tokenizer_kwargs": tokenizer_kwargs,
             "revision": revision,
@@ -139,22 +140,52 @@ class EngineSettings(BaseModel):
             "conversations": conversations,
         }
         options = {name: value for name, value in given.items() if value is not None}
-        if engine is None:
-            engine = engine_of(model_name, model, tokenizer, device_map, options)
-        else:
-            _check_engine(engine, model_name, {**options, "model": model, "tokenizer": tokenizer})
-        if stopping_ids is not None:
-            ends = {"eos_token_id": [*sorted(engine.end_tokens), *stopping_ids]}
-            settings["generate_kwargs"] = ends | settings.get("generate_kwargs", {})
+        said = {name: value for name, value in settings.items() if value is not None}
         try:
-            super().__init__(model_name=engine.name, engine=engine, **settings)
+            super().__init__(engine=engine, **said)
         except ValidationError as error:
             raise OptionError(_sentence_of(error)) from None
+        more_ends = _stopping_ids(stopping_ids)
+        RequestOptions.parse(self.request_options({}), Modular())
+
+        # Nothing is loaded when anything else is wrong.
+        placed = {} if device_map in (None, "auto") else {"device_map": device_map}
+        objects = {"model": model, "tokenizer": tokenizer}
+        objects = {name: value for name, value in objects.items() if value is not None}
+        if engine is not None:
+            check_engine(engine, model_name, {**objects, **options, **placed})
+        elif objects:
+            self.engine = around(model, tokenizer, model_name, {**options, **placed})
+        else:
+            self.engine = loaded(model_name, device_map, options)
+        self.model_name = self.engine.name
+        if more_ends:
+            ends = self.generate_kwargs.get("eos_token_id", sorted(self.engine.end_tokens))
+            ends = [ends] if isinstance(ends, int) else ends
+            self.generate_kwargs = {**self.generate_kwargs, "eos_token_id": [*ends, *more_ends]}
 
     @field_validator("reuse", mode="before")
     @classmethod
     def _check_reuse(cls, given: object) -> ReusePolicy | None:
         return None if given is None else checked_policy(given, Modular())
+
+    @field_serializer("generate_kwargs")
+    def _plain(self, given: dict[str, Any]) -> dict[str, Any]:
+        return {n: value if _is_plain(value) else repr(value) for n, value in given.items()}
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy with settings of its own, on the same engine."""
+        memo = {} if memo is None else memo
+        for shared in (getattr(self, name) for name in SHARED):
+            memo[id(shared)] = shared
+        return super().__deepcopy__(memo)
+
+    def __getstate__(self) -> NoReturn:
+        """Pickled, an LLM would be its model."""
+        raise OptionError(
+            f"a {type(self).__name__} cannot be pickled: it holds a loaded model. Make one in each "
+            "process, or keep llm.to_dict()"
+        )
 
     @property
     def window(self) -> int | None:
@@ -182,65 +213,28 @@ class EngineSettings(BaseModel):
         return {name: value for name, value in asked.items() if value is not None}
 
 
-def engine_of(
-    model_name: str | PathLike[str] | None,
-    model: PreTrainedModel | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-    device_map: object,
-    options: Mapping[str, Any],
-) -> PromptCache:
-    """The engine for a model by name, or for the objects of one.
-
-    `options` are further arguments of `PromptCache.from_pretrained`. Raises OptionError for
-    arguments that contradict each other, ModelError for a model that cannot be loaded.
-    """
-    if model is None and tokenizer is None:
-        name = "pocket" if model_name is None else fspath(model_name)
-        return PromptCache.from_pretrained(name, device=_device(device_map), **options)
-    if model is None or tokenizer is None:
-        there, missing = ("model", "tokenizer") if tokenizer is None else ("tokenizer", "model")
-        raise OptionError(f"{there}= was given without {missing}=; promptcache takes both objects")
-    for name in OF_FILES:
-        if name in options:
-            raise OptionError(f"{name}= has no effect beside model= and tokenizer= objects")
-    called = None if model_name is None else fspath(model_name)
-    return PromptCache(model, tokenizer, name=called, **options)
+def _stopping_ids(given: object) -> list[int]:
+    if given is None or (isinstance(given, Sequence) and not given):
+        return []
+    try:
+        ids = check_option("eos_token_id", given)
+    except OptionError:
+        raise OptionError(f"stopping_ids={given!r:.80} is not a list of token ids") from None
+    return [ids] if isinstance(ids, int) else list(ids)
 
 
-def _check_engine(engine: object, model_name: object, given: Mapping[str, Any]) -> None:
-    if not isinstance(engine, PromptCache):
-        raise OptionError(f"engine={engine!r:.80} is not a PromptCache")
-    if model_name not in (None, engine.name):
-        raise OptionError(
-            f"model_name={model_name!r} was given with an engine that serves {engine.name!r}: give "
-            "one of the two"
-        )
-    for name, value in given.items():
-        if value is not None:
-            raise OptionError(
-                f"{name}= has no effect on an engine that is loaded already; give it to "
-                "PromptCache.from_pretrained"
-            )
-
-
-def _device(device_map: object) -> str | None:
-    """The one device that a map of HuggingFaceLLM's kind stands for."""
-    if device_map == "auto":
-        return "cuda" if torch.cuda.is_available() else None
-    if isinstance(device_map, Mapping) and len(set(device_map.values())) == 1:
-        device_map = next(iter(device_map.values()))
-    if isinstance(device_map, int):
-        return f"cuda:{device_map}"
-    if device_map is None or isinstance(device_map, str):
-        return device_map
-    raise OptionError(
-        f"device_map={device_map!r:.80} is not one device; promptcache serves models that are on "
-        "one, for example 'cpu', 'cuda' or 'cuda:0'"
-    )
+def _is_plain(value: object) -> bool:
+    """Whether JSON can say it."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _sentence_of(error: ValidationError) -> str:
     """The first of pydantic's objections."""
     first = error.errors()[0]
-    name, said = ".".join(map(str, first["loc"])) or "the whole", first["msg"]
+    name = first["loc"][0] if first["loc"] else "the whole"  # then types that it might have had
+    said = first["msg"]
     return f"{name}={first['input']!r:.80} is not valid: {said[0].lower()}{said[1:]}"
