@@ -86,9 +86,14 @@ def _calls(message: ChatMessage, number: int) -> Iterator[dict[str, Any]]:
     for block in blocks:
         yield _call(block.tool_name, block.tool_kwargs, block.tool_call_id, number)
     for call in () if blocks else message.additional_kwargs.get("tool_calls") or ():
-        said = call if isinstance(call, Mapping) else call.model_dump()
-        function = said["function"]
-        yield _call(function["name"], function["arguments"], said.get("id"), number)
+        said = call if isinstance(call, Mapping) else getattr(call, "model_dump", dict)()
+        function = said.get("function")
+        if not isinstance(function, Mapping) or "name" not in function:
+            raise PromptError(
+                f"message {number} has {call!r:.80} among its tool_calls; expected "
+                '{"id": ..., "function": {"name": ..., "arguments": ...}}'
+            )
+        yield _call(function["name"], function.get("arguments", ""), said.get("id"), number)
 
 
 def _call(name: str, arguments: object, given: str | None, number: int) -> dict[str, Any]:
