@@ -6,7 +6,7 @@ Knows nothing of models.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from threading import Event
@@ -20,7 +20,7 @@ class _End:
     error: BaseException | None = None
 
 
-async def in_thread(make: Callable[[], Generator[T]]) -> AsyncIterator[T]:
+async def in_thread(make: Callable[[], Generator[T]]) -> AsyncGenerator[T]:
     """The items of a generator that is made, run and closed in one thread.
 
     When the reader leaves or is cancelled, the generator is closed at its next item.

@@ -6,6 +6,9 @@ every span of the prompt where it came from, in plain values.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any
 
 from llama_index.core.base.llms.types import ContentBlock, ToolCallBlock
@@ -19,34 +22,63 @@ from llama_index.core.llms import (
 
 from promptcache import Reply
 from promptcache.report import report_of
+from promptcache.text.callforms import ToolCall
 
 
-def chat_response(reply: Reply, delta: str | None = None) -> ChatResponse:
-    """A whole answer with its calls of tools; one that could not be read stays in the text."""
+def chat_response(
+    reply: Reply, *, parallel: bool = True, streamed: str | None = None
+) -> ChatResponse:
+    """A whole answer with its calls of tools; one that could not be read stays in the text.
+
+    Without `parallel`, it has the first call only. `streamed` is the text that a reader has
+    already, if he reads piece by piece.
+    """
     unread = [call.text for call in reply.invalid_tool_calls]
     text = "\n".join([*([reply.text] if reply.text or not unread else []), *unread])
     blocks: list[ContentBlock] = [TextBlock(text=text)]
+    calls = reply.tool_calls if parallel else reply.tool_calls[:1]
     blocks += [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=dict(call.arguments))
-        for call in reply.tool_calls
+        for call in calls
     ]
-    message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
+    # Where programs that stream structured output look for them.
+    also = {"tool_calls": [*map(_as_openai, calls)]} if calls else {}
+    message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=also)
+    delta = None if streamed is None else text[len(streamed) :]
     return ChatResponse(message=message, delta=delta, raw=raw_of(reply))
 
 
-def chat_piece(text: str, delta: str) -> ChatResponse:
-    """An answer as far as it is there, and what has come last."""
-    return ChatResponse(message=ChatMessage(text, role=MessageRole.ASSISTANT), delta=delta)
-
-
-def completion_response(reply: Reply, delta: str | None = None) -> CompletionResponse:
+def completion_response(reply: Reply, *, streamed: str | None = None) -> CompletionResponse:
     """A whole continuation of a text."""
+    delta = None if streamed is None else reply.text[len(streamed) :]
     return CompletionResponse(text=reply.text, delta=delta, raw=raw_of(reply))
 
 
-def completion_piece(text: str, delta: str) -> CompletionResponse:
-    """A continuation as far as it is there, and what has come last."""
-    return CompletionResponse(text=text, delta=delta)
+def chat_pieces(
+    pieces: Generator[str | Reply], *, parallel: bool = True
+) -> Generator[ChatResponse]:
+    """An answer as far as it is there, each time with what has come last."""
+    text = ""
+    with closing(pieces):
+        for piece in pieces:
+            if isinstance(piece, Reply):
+                yield chat_response(piece, parallel=parallel, streamed=text)
+            else:
+                text += piece
+                message = ChatMessage(text, role=MessageRole.ASSISTANT)
+                yield ChatResponse(message=message, delta=piece)
+
+
+def completion_pieces(pieces: Generator[str | Reply]) -> Generator[CompletionResponse]:
+    """A continuation as far as it is there, each time with what has come last."""
+    text = ""
+    with closing(pieces):
+        for piece in pieces:
+            if isinstance(piece, Reply):
+                yield completion_response(piece, streamed=text)
+            else:
+                text += piece
+                yield CompletionResponse(text=text, delta=piece)
 
 
 def raw_of(reply: Reply) -> dict[str, Any]:
@@ -66,3 +98,8 @@ def raw_of(reply: Reply) -> dict[str, Any]:
         },
     }
     return {"usage": counts, **report_of(reply)}
+
+
+def _as_openai(call: ToolCall) -> dict[str, Any]:
+    said = json.dumps(call.arguments, ensure_ascii=False)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": said}}
