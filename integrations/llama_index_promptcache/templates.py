@@ -6,15 +6,16 @@ and the places of its documents, are read off what it writes, whatever kind of t
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.llms import ChatMessage
-from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
+from llama_index.core.llms import LLM, ChatMessage, MockLLM
+from llama_index.core.prompts import BasePromptTemplate, LangchainPromptTemplate
 
+from llama_index_promptcache.marking import DIGITS, Marks, Render, chosen_by
 from llama_index_promptcache.messages import to_engine
+from llama_index_promptcache.settings import DOCUMENT_VARIABLES
 from promptcache.errors import TemplateError, valid
 from promptcache.pml import Schema
 from promptcache.templates import (
@@ -32,14 +33,31 @@ from promptcache.templates import (
 )
 
 T = TypeVar("T")
-Render = Callable[[BasePromptTemplate, Mapping[str, Any]], T]
-"""Fills a template with values, as an LLM does it."""
 
 PER_REQUEST = frozenset({"query_str", "existing_answer"})
 """What LlamaIndex's synthesizers fill in with `partial_format` for each question. Other values
 that are filled in so are the user's own, and the same in every prompt."""
 
-_MARK = re.compile("\ue000([0-9]+)\ue001")
+
+def schema_from_prompt(
+    prompt: BasePromptTemplate,
+    llm: LLM | None = None,
+    *,
+    document_variables: Sequence[str] = DOCUMENT_VARIABLES,
+    name: str | None = None,
+) -> Schema:
+    """The schema of the prompts that a template makes for an LLM; without one, for a chat model.
+
+    The LLM's system prompt and output parser are part of it. `name` is the schema's. Raises
+    TemplateError for a template without any of these variables, or whose prompts have no text in
+    common that can be known beforehand.
+    """
+    teller = llm or MockLLM(is_chat_model=True)
+
+    def render(template: BasePromptTemplate, values: Mapping[str, Any]) -> list[ChatMessage]:
+        return LLM._get_messages(teller, template, **values)
+
+    return schema_of(prompt, render, teller, document_variables, name)
 
 
 def schema_of(
@@ -47,19 +65,22 @@ def schema_of(
     render: Render[Sequence[ChatMessage]],
     llm: BaseLLM,
     documents: Sequence[str],
+    name: str | None = None,
 ) -> Schema:
     """The schema of the prompts that a template makes; `documents` are variables that hold some.
 
-    Raises TemplateError for a template that has none of these variables, or that cannot be
-    rendered with marks in place of its values.
+    Raises TemplateError as `schema_from_prompt` does.
     """
-    template = selected(template, llm)
-    names = _varying(template)
-    marked = list(spoken_of(to_engine(rendered_with_marks(template, names, {}, render))))
-    outline = outline_of(marked, names, documents)
+    names, documents = variables_of(template, llm, documents)
+
+    def turns(digits: int) -> list[Turn]:
+        marks = Marks(names, digits)
+        return turns_of(spoken_of(to_engine(marks.rendered(template, llm, {}, render))), marks)
+
+    outline = outline_of(_always(turns), documents)
     if not outline.documents:
         raise _no_documents(documents, names)
-    return named(outline, None)
+    return named(outline, name)
 
 
 def text_before_documents(
@@ -67,109 +88,104 @@ def text_before_documents(
 ) -> str:
     """What a template's prompts in plain text begin with, up to documents or another value.
 
-    Raises TemplateError as `schema_of` does.
+    Raises TemplateError as `schema_from_prompt` does.
     """
-    template = selected(template, llm)
-    names = _varying(template)
-    text = rendered_with_marks(template, names, {}, render)
-    marks = list(_MARK.finditer(text))
-    held = [names[int(mark[1])] in documents for mark in marks]
-    if not any(held):
+    names, documents = variables_of(template, llm, documents)
+
+    def parts(digits: int) -> list[Part]:
+        marks = Marks(names, digits)
+        return list(marks.parts(marks.rendered(template, llm, {}, render)))
+
+    before = ""
+    found = _always(parts)
+    if not any(_holds(part, documents) for part in found):
         raise _no_documents(documents, names)
-    before = text[: marks[0].start()]
-    # White space before a variable is left to the prompt: tokenizers join it to the next word.
-    return before if held[0] else before.rstrip()
+    for part in found:
+        if not isinstance(part, Fixed):
+            # White space before a value is left to the prompt: tokenizers join it to the next word.
+            return before if _holds(part, documents) else before.rstrip()
+        before += part.text
+    raise AssertionError("one of the parts holds documents")
 
 
-def selected(template: BasePromptTemplate, llm: BaseLLM) -> BasePromptTemplate:
-    """The template that a selector chooses for an LLM; any other as it is."""
-    while isinstance(template, SelectorPromptTemplate):
-        template = template.select(llm)
-    return template
+def variables_of(
+    template: BasePromptTemplate, llm: BaseLLM, documents: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The variables whose values are not the same in every prompt, and those of documents.
 
-
-def names_of(template: BasePromptTemplate) -> list[str]:
-    """What a template's variables are called by those who fill it."""
-    outer = {own: name for name, own in (template.template_var_mappings or {}).items()}
-    own = [outer.get(name, name) for name in template.template_vars]
-    return list(dict.fromkeys([*own, *(template.function_mappings or {})]))
-
-
-def listening(template: BasePromptTemplate) -> tuple[BasePromptTemplate, dict[str, object]]:
-    """The template, and what its functions give once it has been rendered, by variable."""
-    results: dict[str, object] = {}
-
-    def heard(name: str, function: Callable[..., object]) -> Callable[..., object]:
-        def call(**values: Any) -> object:
-            results[name] = function(**values)
-            return results[name]
-
-        return call
-
-    functions = {n: heard(n, f) for n, f in (template.function_mappings or {}).items()}
-    return template.model_copy(update={"function_mappings": functions}), results
-
-
-def rendered_with_marks(
-    template: BasePromptTemplate, names: Sequence[str], given: Mapping[str, Any], render: Render[T]
-) -> T:
-    """What the template makes of the n-th mark for the value of the n-th name.
-
-    Raises TemplateError where the template cannot do with text in place of its values.
+    They are called as those who fill the template call them.
     """
-    marks = {name: f"\ue000{number}\ue001" for number, name in enumerate(names)}
-    functions = {n: _constant(marks.get(n, "")) for n in template.function_mappings or {}}
-    marked = template.model_copy(update={"function_mappings": functions})
-    try:
-        return render(marked, {**given, **marks})
-    except Exception as error:  # whatever a template does with text in place of its values
-        raise TemplateError(
-            f"the template cannot be made with text for its values ({error}); cache documents "
-            "without a prompt, and they are encoded after what the first prompt shows"
-        ) from error
+    template = chosen_by(template, llm)
+    mappings = template.template_var_mappings or {}
+    outer = {own: name for name, own in mappings.items()}
+    fixed = _filled_in(template).keys() - PER_REQUEST
+    called = [(own, outer.get(own, own)) for own in template.template_vars]
+    varying = [name for own, name in called if not fixed.intersection((own, name))]
+    names = dict.fromkeys([*varying, *(template.function_mappings or {})])
+    holding = [*documents, *(name for name, own in mappings.items() if own in documents)]
+    return list(names), holding
 
 
-def filled(marked: Sequence[Spoken], values: Sequence[str]) -> list[Spoken]:
-    """Marked messages with the n-th value in place of the n-th mark."""
-    return [(role, _MARK.sub(lambda mark: values[int(mark[1])], text)) for role, text in marked]
+def turns_of(messages: Iterable[Spoken], marks: Marks) -> list[Turn]:
+    """Marked messages as turns."""
+    return [Turn(role, tuple(marks.parts(text))) for role, text in messages]
 
 
-def outline_of(marked: Sequence[Spoken], names: Sequence[str], documents: Sequence[str]) -> Outline:
-    """The outline of marked messages, with a collection for each document variable there.
+def outline_of(turns: Sequence[Turn], documents: Sequence[str]) -> Outline:
+    """The outline of a template's turns, with a collection for each document variable there.
 
     What comes after the message with the last documents, the turns of a conversation for example,
-    is each prompt's own.
+    is each prompt's own. Raises TemplateError where prompts differ in a message before the one with
+    the first documents: these would have another beginning in every prompt.
     """
-    turns = [Turn(role, tuple(_parts(text, names))) for role, text in marked]
-    holding = [i for i, turn in enumerate(turns) if _variables(turn).intersection(documents)]
-    shared = max(holding, default=-1) + 1
+    firsts: dict[str, int] = {}
+    for number, turn in enumerate(turns):
+        for part in turn.parts:
+            if isinstance(part, Variable) and part.name in documents:
+                firsts.setdefault(part.name, number)
+    first, last = min(firsts.values(), default=-1), max(firsts.values(), default=-1)
     own = (Opaque("what follows the documents"),)
     outliner = Outliner(documents, {}, Names())
-    for turn in (*turns[:shared], *(Turn(turn.role, own) for turn in turns[shared:])):
-        outliner.add(turn)
+    for number, turn in enumerate(turns):
+        if number == first and outliner.cut_at:
+            raise _no_beginning(outliner.cut_at[1])
+        outliner.add(turn if number <= last else Turn(turn.role, own))
     return outliner.finished()
 
 
-def _parts(text: str, names: Sequence[str]) -> Iterator[Part]:
-    for number, piece in enumerate(_MARK.split(text)):
-        if number % 2:
-            yield Variable(names[int(piece)])
-        elif piece:
-            yield Fixed(piece)
+def _filled_in(template: BasePromptTemplate) -> Mapping[str, Any]:
+    """The values that a template was given beforehand."""
+    if isinstance(template, LangchainPromptTemplate):  # it keeps them where LangChain does
+        partial: Mapping[str, Any] = template.selector.default_prompt.partial_variables
+        return partial
+    return template.kwargs
 
 
-def _variables(turn: Turn) -> set[str]:
-    return {part.name for part in turn.parts if isinstance(part, Variable)}
+def _always(marked: Callable[[int], T]) -> T:
+    """What comes of marks with so many digits, and of longer ones as well."""
+    found = marked(DIGITS)
+    if found != marked(2 * DIGITS):
+        raise TemplateError(
+            "what the template writes depends on what its values are, so its prompts have no text "
+            "in common that is known beforehand; cache documents without a prompt, and they are "
+            "encoded after what the first prompt shows"
+        )
+    return found
 
 
-def _constant(mark: str) -> Callable[..., str]:
-    return lambda **_: mark
+def _holds(part: Part, documents: Sequence[str]) -> bool:
+    return isinstance(part, Variable) and part.name in documents
 
 
-def _varying(template: BasePromptTemplate) -> list[str]:
-    """The variables whose values are not the same in every prompt."""
-    fixed = template.kwargs.keys() - PER_REQUEST
-    return [name for name in names_of(template) if name not in fixed]
+def _no_beginning(part: Part) -> TemplateError:
+    what = part.what if isinstance(part, Opaque) else "an empty text"
+    what = f"the variable {part.name!r}" if isinstance(part, Variable) else what
+    return TemplateError(
+        f"{what} stands in a message before that of the documents, "
+        "so they have another beginning in every prompt: give it a value with "
+        "template.partial_format(...), or cache documents without a prompt, and they are encoded "
+        "after what the first prompt shows"
+    )
 
 
 def _no_documents(wanted: Sequence[str], names: Sequence[str]) -> TemplateError:

@@ -16,16 +16,9 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import BasePromptTemplate
 
+from llama_index_promptcache.marking import Marks, Render, chosen_by, listening
 from llama_index_promptcache.messages import to_engine
-from llama_index_promptcache.templates import (
-    PER_REQUEST,
-    Render,
-    filled,
-    listening,
-    outline_of,
-    rendered_with_marks,
-    selected,
-)
+from llama_index_promptcache.templates import outline_of, turns_of, variables_of
 from promptcache.errors import PromptCacheError, TemplateError
 from promptcache.pml import Prompt, Schema
 from promptcache.templates import Filling, Region, Spoken, align, named, spoken_of
@@ -85,32 +78,46 @@ class Translator:
 
     def messages(self, template: BasePromptTemplate, given: Mapping[str, Any]) -> list[ChatMessage]:
         """The template's messages, with their PML where they hold documents and can be said so."""
-        chosen = selected(template, self.llm)
-        heard, results = listening(chosen)
+        heard, results = listening(template, self.llm)
         messages = self.render(heard, given)
-        values = {**chosen.kwargs, **given, **results}
-        varying = [n for n in values if n in given or n in results or n in PER_REQUEST]
+        values = {**chosen_by(template, self.llm).kwargs, **given, **results}
         try:
-            marked = rendered_with_marks(chosen, varying, given, self.render)
-            given_values = {name: values[name] for name in varying}
-            translation = self._translated(_said(marked), given_values, _said(messages))
+            translation = self._translated(_Filled(template, given, values, messages))
         except PromptCacheError as error:
             log.info("a prompt goes without PML: %s", error)
             return messages
         return messages if translation is None else TranslatedMessages(messages, translation)
 
-    def _translated(
-        self, marked: Sequence[Spoken], values: Mapping[str, object], said: Sequence[Spoken]
+    def _translated(self, filled: _Filled) -> Translation | None:
+        varying, documents = variables_of(filled.template, self.llm, self.variables)
+        values = filled.values
+        if not values.keys() & set(documents):
+            return None
+        names = list(dict.fromkeys([*varying, *filled.given]))
+        try:
+            return self._aligned(filled, names, documents)
+        except TemplateError:
+            there = [name for name in names if name in values and not _is_switch(values[name])]
+            if there == names:
+                raise
+            return self._aligned(filled, there, documents)
+
+    def _aligned(
+        self, filled: _Filled, names: Sequence[str], variables: Sequence[str]
     ) -> Translation | None:
-        if filled(marked, list(map(str, values.values()))) != said:
-            raise TemplateError("the template does not put its values into the text as they are")
-        outline = outline_of(marked, list(values), self.variables)
+        """The prompt as one of the schema in which these names vary."""
+        marks = Marks(names)
+        marked = marks.rendered(filled.template, self.llm, filled.given, self.render)
+        outline = outline_of(turns_of(_said(marked), marks), variables)
         if not outline.documents:
             return None
-        found = {n: self._found(v.name, values[v.name]) for n, v in outline.documents.items()}
+        values = filled.values
+        found = {
+            c: self._found(v.name, values.get(v.name, "")) for c, v in outline.documents.items()
+        }
         schema = named(outline, None)
-        regions = {name: each.region for name, each in found.items()}
-        prompt, documents = align(schema, outline, said, Filling(regions, {}))
+        regions = {collection: each.region for collection, each in found.items()}
+        prompt, documents = align(schema, outline, _said(filled.messages), Filling(regions, {}))
         unknown = tuple(text for each in found.values() for text in each.unknown)
         notes = tuple(each.note for each in found.values() if each.note)
         return Translation(schema, prompt, documents, unknown, notes)
@@ -128,11 +135,23 @@ class Translator:
                 unknown.append(stripped)
                 if self.cut_passages and not _is_printed(value):
                     parts = [_NUMBER.sub("", part) for part in _BLANK.split(stripped)]
-                    cut = [part for part in parts if len(part) >= SHORTEST]
+                    cut = [p for p in parts if len(p) >= SHORTEST and p not in documents]
                     documents += cut
                     passages += cut
         note = _note(variable, value, passages)
         return Found(Region(tuple(documents), text), unknown, note)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """A template, what it was given for one prompt, the values of all its variables, and the
+    messages that it made of them.
+    """
+
+    template: BasePromptTemplate
+    given: Mapping[str, Any]
+    values: Mapping[str, object]
+    messages: Sequence[ChatMessage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +161,13 @@ class Found:
     region: Region
     unknown: Sequence[str]
     note: str | None
+
+
+def _is_switch(value: object) -> bool:
+    """Whether a template may use a value to choose what it writes, and not write it."""
+    if isinstance(value, str | list | tuple | dict):
+        return not value
+    return value is None or isinstance(value, bool)
 
 
 def _is_printed(value: object) -> bool:
