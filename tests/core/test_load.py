@@ -126,6 +126,17 @@ def test_a_package_that_is_absent_is_named(saved: Path, monkeypatch: pytest.Monk
         load(saved, model_kwargs={"attn_implementation": "flash_attention_2"})
 
 
+def test_a_tokenizer_from_another_folder_needs_no_model_there(saved: Path, tmp_path: Path) -> None:
+    byte_tokenizer("{{ messages[0].content }}").save_pretrained(tmp_path)
+    _, tokenizer = load(saved, tokenizer=tmp_path)
+    assert tokenizer.chat_template == "{{ messages[0].content }}"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="empty' has no tokenizer: none of the files"):
+        load(saved, tokenizer=tmp_path / "empty")
+    with pytest.raises(ModelError, match="the tokenizer is 5; expected 'pocket', a folder"):
+        load(saved, tokenizer=5)  # type: ignore[arg-type]
+
+
 def test_arguments_of_the_hub_reach_config_tokenizer_and_weights(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

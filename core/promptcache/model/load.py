@@ -39,6 +39,9 @@ HUB = frozenset(
 OURS = {"device": "device", "dtype": "dtype", "revision": "revision", "torch_dtype": "dtype"}
 """What has a parameter of its own, and is refused beside it."""
 
+OF_TOKENIZERS = ("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "config.json")
+"""The files that say which tokenizer a folder has; one of them is enough."""
+
 QUANTISED = ("load_in_4bit", "load_in_8bit", "quantization_config")
 
 
@@ -69,10 +72,10 @@ def load(
     refuse_unsupported_config(config, str(name))
     if not isinstance(tokenizer_kwargs, Mapping | None):
         raise ModelError(f"tokenizer_kwargs={tokenizer_kwargs!r:.80} is not a mapping")
-    elsewhere = tokenizer is not None and _source(tokenizer) != source
+    elsewhere = tokenizer is not None and _tokenizer_source(tokenizer) != source
     of_tokenizer = {**hub, "revision": None if elsewhere else revision, **(tokenizer_kwargs or {})}
     with explained(tokenizer or name, "tokenizer"):
-        loaded = AutoTokenizer.from_pretrained(_source(tokenizer or name), **of_tokenizer)
+        loaded = AutoTokenizer.from_pretrained(_tokenizer_source(tokenizer or name), **of_tokenizer)
     with explained(name, "weights", kwargs):
         model = AutoModelForCausalLM.from_pretrained(
             source, revision=revision, dtype=chosen, **kwargs
@@ -85,7 +88,7 @@ def load(
 
 def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer alone. Raises ModelError when it cannot be loaded."""
-    source = _source(name)
+    source = _tokenizer_source(name)
     with explained(name, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, revision=revision
@@ -183,9 +186,29 @@ def refuse_unsupported_config(config: Any, name: str) -> None:
 
 
 def _source(name: object) -> str:
+    source = _place(name, "model")
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise ModelError(
+            f"{str(name)!r} is not a model folder: it has no config.json. Expected what "
+            "save_pretrained writes (config.json, model.safetensors, tokenizer.json)."
+        )
+    return source
+
+
+def _tokenizer_source(name: object) -> str:
+    """Where a tokenizer comes from: its own folder has no config of a model."""
+    source = _place(name, "tokenizer")
+    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in OF_TOKENIZERS):
+        raise ModelError(
+            f"{str(name)!r} has no tokenizer: none of the files {', '.join(OF_TOKENIZERS)}"
+        )
+    return source
+
+
+def _place(name: object, what: str) -> str:
     if not isinstance(name, str | Path):
         raise ModelError(
-            f"the model is {name!r:.80}; expected 'pocket', a folder, or a name on the Hugging "
+            f"the {what} is {name!r:.80}; expected 'pocket', a folder, or a name on the Hugging "
             "Face hub"
         )
     if str(name) == "pocket":
@@ -195,12 +218,7 @@ def _source(name: object) -> str:
     path = Path(name).expanduser()
     if path.exists() or isinstance(name, Path) or str(name).startswith((".", "/", "~")):
         if not path.is_dir():
-            raise ModelError(f"there is no model folder at {str(name)!r}")
-        if not (path / "config.json").is_file():
-            raise ModelError(
-                f"{str(name)!r} is not a model folder: it has no config.json. Expected what "
-                "save_pretrained writes (config.json, model.safetensors, tokenizer.json)."
-            )
+            raise ModelError(f"there is no {what} folder at {str(name)!r}")
         return str(path)
     return str(name)
 
