@@ -63,8 +63,8 @@ class Asking(EngineSettings, FunctionCallingLLM):
     def _continued(self, text: str, options: Mapping[str, Any]) -> Stream:
         if not self._read_text:
             self._read_text = True
-            tokens = self.engine.tokenizer.all_special_tokens
-            if spelled := [token for token in tokens if token in text]:
+            added = self.engine.tokenizer.added_tokens_decoder.values()
+            if spelled := [t.content for t in added if t.special and t.content in text]:
                 log.warning(
                     "the prompt spells %s, which are plain text to the model: only a chat template "
                     "writes control tokens. Give the format as chat_template=, in place of "

@@ -19,8 +19,12 @@ from llama_index.core.bridge.pydantic import (
     field_serializer,
     field_validator,
 )
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.prompts import PromptTemplate
-from pydantic import SkipValidation
+from llama_index.core.rate_limiter import BaseRateLimiter
+from llama_index.core.types import BaseOutputParser
+from pydantic import SkipValidation, ValidationInfo
+from pydantic_core import PydanticCustomError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llama_index_promptcache.loading import OF_LOADING, around, check_engine, loaded
@@ -47,6 +51,13 @@ OF_GENERATION = (
     "reuse",
 )  # fmt: skip
 """The settings that every request may name anew."""
+
+KINDS = {
+    "callback_manager": CallbackManager,
+    "output_parser": BaseOutputParser,
+    "rate_limiter": BaseRateLimiter,
+}
+"""What is expected of LlamaIndex's own fields, where it does not say so itself."""
 
 SHARED = ("engine", "callback_manager", "rate_limiter", "reuse")
 """What copies of an LLM have in common: one model, and what listens to it."""
@@ -163,6 +174,15 @@ class EngineSettings(BaseModel):
             ends = self.generate_kwargs.get("eos_token_id", sorted(self.engine.end_tokens))
             ends = [ends] if isinstance(ends, int) else ends
             self.generate_kwargs = {**self.generate_kwargs, "eos_token_id": [*ends, *more_ends]}
+
+    @field_validator(*KINDS, mode="before", check_fields=False)
+    @classmethod
+    def _check_kind(cls, given: object, about: ValidationInfo) -> object:
+        """LlamaIndex takes any value for these."""
+        kind = KINDS[str(about.field_name)]
+        if given is not None and not isinstance(given, kind):
+            raise PydanticCustomError("kind", "expected a {kind}", {"kind": kind.__name__})
+        return given
 
     @field_validator("reuse", mode="before")
     @classmethod
