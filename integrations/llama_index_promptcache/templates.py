@@ -6,7 +6,7 @@ and the places of its documents, are read off what it writes, whatever kind of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from llama_index.core.base.llms.base import BaseLLM
@@ -109,17 +109,21 @@ def text_before_documents(
 
 
 def variables_of(
-    template: BasePromptTemplate, llm: BaseLLM, documents: Sequence[str]
+    template: BasePromptTemplate,
+    llm: BaseLLM,
+    documents: Sequence[str],
+    given: Collection[str] = (),
 ) -> tuple[list[str], list[str]]:
     """The variables whose values are not the same in every prompt, and those of documents.
 
-    They are called as those who fill the template call them.
+    They are called as those who fill the template call them, which is by its own names only where
+    these are `given`.
     """
     template = chosen_by(template, llm)
     mappings = template.template_var_mappings or {}
     outer = {own: name for name, own in mappings.items()}
     fixed = _filled_in(template).keys() - PER_REQUEST
-    called = [(own, outer.get(own, own)) for own in template.template_vars]
+    called = [(o, o if o in given else outer.get(o, o)) for o in template.template_vars]
     varying = [name for own, name in called if not fixed.intersection((own, name))]
     names = dict.fromkeys([*varying, *(template.function_mappings or {})])
     holding = [*documents, *(name for name, own in mappings.items() if own in documents)]
@@ -134,22 +138,25 @@ def turns_of(messages: Iterable[Spoken], marks: Marks) -> list[Turn]:
 def outline_of(turns: Sequence[Turn], documents: Sequence[str]) -> Outline:
     """The outline of a template's turns, with a collection for each document variable there.
 
-    What comes after the message with the last documents, the turns of a conversation for example,
-    is each prompt's own. Raises TemplateError where prompts differ in a message before the one with
-    the first documents: these would have another beginning in every prompt.
+    What comes after the last of them is each prompt's own: text there is computed with all
+    documents in view, and the turns of a conversation differ. Raises TemplateError where prompts
+    differ in a message before the one with the first documents: these would have another beginning
+    in every prompt.
     """
-    firsts: dict[str, int] = {}
+    firsts: dict[str, tuple[int, int]] = {}
     for number, turn in enumerate(turns):
-        for part in turn.parts:
+        for place, part in enumerate(turn.parts):
             if isinstance(part, Variable) and part.name in documents:
-                firsts.setdefault(part.name, number)
-    first, last = min(firsts.values(), default=-1), max(firsts.values(), default=-1)
-    own = (Opaque("what follows the documents"),)
+                firsts.setdefault(part.name, (number, place))
+    first, _ = min(firsts.values(), default=(-1, -1))
+    last, end = max(firsts.values(), default=(-1, -1))
+    own = Opaque("what follows the documents")
     outliner = Outliner(documents, {}, Names())
     for number, turn in enumerate(turns):
         if number == first and outliner.cut_at:
             raise _no_beginning(outliner.cut_at[1])
-        outliner.add(turn if number <= last else Turn(turn.role, own))
+        shared = turn.parts[: end + 1] if number == last else ()
+        outliner.add(turn if number < last else Turn(turn.role, (*shared, own)))
     return outliner.finished()
 
 

@@ -21,7 +21,7 @@ from llama_index_promptcache.messages import to_engine
 from llama_index_promptcache.templates import outline_of, turns_of, variables_of
 from promptcache.errors import PromptCacheError, TemplateError
 from promptcache.pml import Prompt, Schema
-from promptcache.templates import Filling, Region, Spoken, align, named, spoken_of
+from promptcache.templates import Filling, Outline, Region, Spoken, align, named, spoken_of
 
 log = logging.getLogger("promptcache")
 
@@ -89,26 +89,28 @@ class Translator:
         return messages if translation is None else TranslatedMessages(messages, translation)
 
     def _translated(self, filled: _Filled) -> Translation | None:
-        varying, documents = variables_of(filled.template, self.llm, self.variables)
+        varying, documents = variables_of(filled.template, self.llm, self.variables, filled.given)
         values = filled.values
         if not values.keys() & set(documents):
             return None
         names = list(dict.fromkeys([*varying, *filled.given]))
+        outline = self._outline(filled, names, documents)
         try:
-            return self._aligned(filled, names, documents)
+            return self._aligned(filled, outline)
         except TemplateError:
+            # It may have left out what stands around a value that is not there.
             there = [name for name in names if name in values and not _is_switch(values[name])]
             if there == names:
                 raise
-            return self._aligned(filled, there, documents)
+            return self._aligned(filled, self._outline(filled, there, documents))
 
-    def _aligned(
-        self, filled: _Filled, names: Sequence[str], variables: Sequence[str]
-    ) -> Translation | None:
-        """The prompt as one of the schema in which these names vary."""
+    def _outline(self, filled: _Filled, names: Sequence[str], documents: Sequence[str]) -> Outline:
+        """What the template writes whatever these variables hold."""
         marks = Marks(names)
         marked = marks.rendered(filled.template, self.llm, filled.given, self.render)
-        outline = outline_of(turns_of(_said(marked), marks), variables)
+        return outline_of(turns_of(_said(marked), marks), documents)
+
+    def _aligned(self, filled: _Filled, outline: Outline) -> Translation | None:
         if not outline.documents:
             return None
         values = filled.values
