@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,8 @@ def main() -> None:
     try:
         app()
     except PromptCacheError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        console.print(f"error: {error}", soft_wrap=True)
         raise SystemExit(1) from None
 
 
@@ -43,19 +45,32 @@ def lint(
 
 @app.command()
 def translate(
-    prompt: Annotated[str, typer.Argument(help="A LangChain prompt template, as module:prompt.")],
+    prompt: Annotated[
+        str, typer.Argument(help="A template of LangChain's or LlamaIndex's, as module:prompt.")
+    ],
     documents: Annotated[
-        list[str] | None, typer.Option(help="A variable that holds documents. [context]")
+        list[str] | None,
+        typer.Option(
+            help="A variable that holds documents. [context; context_str and context_msg]"
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call the schema.")] = None,
 ) -> None:
     """Write the schema of a prompt template's prompts as PML."""
+    from promptcache.templates.lookup import extra_for, template_of
+
+    template = template_of(prompt)
+    extra = extra_for(template, prompt)
+    markup_of: Callable[..., str]
     try:
-        from langchain_promptcache.templates.named import markup_of
+        if extra == "langchain":
+            from langchain_promptcache.templates.named import markup_of
+        else:
+            from llama_index_promptcache.named import markup_of
     except (ModuleNotFoundError, MissingExtraError) as error:
-        raise MissingExtraError("translate", "langchain") from error
-    variables = documents or ["context"]
-    typer.echo(markup_of(prompt, document_variables=variables, schema_name=name), nl=False)
+        raise MissingExtraError("translate", extra) from error
+    markup = markup_of(template, prompt, document_variables=documents or (), schema_name=name)
+    typer.echo(markup, nl=False)
 
 
 @app.command()
