@@ -53,6 +53,8 @@ def schema_from_prompt(
     common that can be known beforehand.
     """
     teller = llm or MockLLM(is_chat_model=True)
+    if isinstance(document_variables, str):
+        document_variables = (document_variables,)
 
     def render(template: BasePromptTemplate, values: Mapping[str, Any]) -> list[ChatMessage]:
         return LLM._get_messages(teller, template, **values)
@@ -117,8 +119,12 @@ def variables_of(
     """The variables whose values are not the same in every prompt, and those of documents.
 
     They are called as those who fill the template call them, which is by its own names only where
-    these are `given`.
+    these are `given`. Raises TemplateError for what is no template.
     """
+    if not isinstance(template, BasePromptTemplate):
+        raise TemplateError(
+            f"the prompt is a {type(template).__name__}; expected a prompt template of LlamaIndex's"
+        )
     template = chosen_by(template, llm)
     mappings = template.template_var_mappings or {}
     outer = {own: name for name, own in mappings.items()}

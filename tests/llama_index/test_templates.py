@@ -268,9 +268,9 @@ def test_a_template_of_langchains_is_rendered_by_langchain() -> None:
 
 
 def test_a_schema_may_be_named_and_another_variable_hold_documents() -> None:
-    schema = schema_from_prompt(
-        PromptTemplate("Sum up: {text}"), document_variables=("text",), name="sums"
-    )
+    template = PromptTemplate("Sum up: {text}")
+    schema = schema_from_prompt(template, document_variables=("text",), name="sums")
+    assert schema == schema_from_prompt(template, document_variables="text", name="sums")
     assert schema.name == "sums"
     assert schema.children == (Role("user", (Text("Sum up: "), Collection("_text"))),)
 
@@ -286,6 +286,8 @@ def test_the_schema_of_a_model_is_that_of_its_templates_alone() -> None:
 @pytest.mark.parametrize(
     ("template", "said"),
     [
+        ("Use {context_str}", "the prompt is a str; expected a prompt template of LlamaIndex's"),
+        (LangchainText.from_template("{context_str}"), "the prompt is a PromptTemplate; expected"),
         (PromptTemplate("{query_str}, {docs}"),
          "no variable 'context_str' or 'context_msg' for documents; .*variables: docs, query_str"),
         (PromptTemplate("{context_str}").partial_format(context_str="All."), "no variable"),
@@ -297,9 +299,7 @@ def test_the_schema_of_a_model_is_that_of_its_templates_alone() -> None:
          "depends on what its values are"),
     ],
 )  # fmt: skip
-def test_a_template_whose_prompts_share_nothing_known_is_refused(
-    template: BasePromptTemplate, said: str
-) -> None:
+def test_a_template_whose_prompts_share_nothing_known_is_refused(template: Any, said: str) -> None:
     with pytest.raises(TemplateError, match=said):
         schema_from_prompt(template)
 

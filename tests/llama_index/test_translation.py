@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import llama_index.core
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,6 +121,11 @@ KINDS: dict[str, BasePromptTemplate] = {
     "in a conversation": chat(("system", "Use\n{context_str}\nBe brief."), *LATER),
     "a variable without a value": PromptTemplate("Use\n{context_str}\n{query_str} {nothing}"),
 }
+
+
+@pytest.fixture(autouse=True)
+def counted_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llama_index.core, "global_tokenizer", words_tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -449,7 +455,7 @@ def helper(window: int) -> PromptHelper:
 
 
 @pytest.mark.parametrize(
-    ("mode", "window"), [("compact", 690), ("tree_summarize", 190), ("compact_accumulate", 190)]
+    ("mode", "window"), [("compact", 660), ("tree_summarize", 190), ("compact_accumulate", 190)]
 )
 @pytest.mark.parametrize("cut_passages", [True, False])
 def test_a_node_that_a_synthesizer_cut_in_two_is_noted_and_whole_ones_are_reused(
