@@ -25,7 +25,7 @@ from langchain_promptcache.documents import text_of
 from promptcache import Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS
-from promptcache.options import checked_policy
+from promptcache.options import RequestOptions, checked_policy
 from promptcache.parameters import OF_FROM_PRETRAINED, refuse_unknown, with_our_names
 
 OF_LOADING = (
@@ -112,6 +112,7 @@ class EngineSettings(BaseModel):
             return handler(given)
         settings = with_our_names(given, ALIASES)
         refuse_unknown(settings, cls.model_fields, ALIASES, ELSEWHERE)
+        _check_generation(settings)
         if isinstance(settings.get("model"), PathLike):
             settings["model"] = fspath(settings["model"])
         if settings.get("engine") is None:
@@ -157,9 +158,7 @@ class EngineSettings(BaseModel):
         Raises OptionError for another model than the loaded one; names that the engine does not
         know are refused there.
         """
-        set_here = {name: getattr(self, name) for name in OF_GENERATION}
-        asked = with_our_names(self.generation_kwargs, ALIASES)
-        asked |= {name: value for name, value in set_here.items() if value is not None}
+        asked = _generation(dict(self))
         asked |= with_our_names(given, ALIASES)
         asked.pop("stream", None)  # LangChain's own, settled by the method it has called
         if isinstance(asked.get("expected"), list | tuple):
@@ -194,6 +193,21 @@ class EngineSettings(BaseModel):
             "stop_sequences": self.stop,  # in its caches' keys LangChain sets `stop` to the call's
             "generation_kwargs": self.generation_kwargs,
         }
+
+
+def _generation(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of generation that are set."""
+    asked = with_our_names(settings.get("generation_kwargs") or {}, ALIASES)
+    set_here = {name: settings.get(name) for name in OF_GENERATION}
+    return asked | {name: value for name, value in set_here.items() if value is not None}
+
+
+def _check_generation(settings: Mapping[str, Any]) -> None:
+    """Raise OptionError for an option of generation that a request would be refused for."""
+    if isinstance(settings.get("generation_kwargs", {}), Mapping):
+        asked = _generation(settings)
+        asked["max_new_tokens"] = asked.pop("max_tokens", None)
+        RequestOptions.parse({n: v for n, v in asked.items() if v is not None}, Modular())
 
 
 def _check_engine(

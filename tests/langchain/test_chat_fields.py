@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from langchain_core.rate_limiters import BaseRateLimiter
 
 from langchain_promptcache import ChatPromptCache
 from promptcache import PromptCache
-from promptcache.errors import PromptError
+from promptcache.errors import OptionError, PromptError
 from support.rag import DOCUMENTS, PROMPT, tiny_engine
 
 TEXT = DOCUMENTS[0].page_content
@@ -136,3 +137,20 @@ async def test_answers_that_are_made_at_the_same_time_are_those_of_one_by_one(
     together = await asyncio.gather(*(llm.ainvoke(prompt) for prompt in prompts))
     assert [message.text for message in together] == expected
     assert [message.text for message in llm.batch(prompts)] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"top_k": -2}, "top_k=-2"),
+        ({"generation_kwargs": {"num_beams": 4}}, "num_beams"),
+        ({"pipeline_kwargs": {"no_such_option": 1}}, "no_such_option"),
+        ({"seed": "seven"}, "seed='seven'"),
+    ],
+)
+def test_a_wrong_option_of_generation_is_refused_before_anything_is_loaded(
+    given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(OptionError, match=re.escape(said)):
+        ChatPromptCache(model="/no/such/folder", **given)

@@ -233,7 +233,7 @@ def test_langchains_cache_tells_models_apart_by_what_their_answers_depend_on(
     [
         ({"max_token": 3}, "unknown parameter 'max_token'; did you mean 'max_tokens'"),
         ({"engine": "pocket"}, "engine='pocket' is not a PromptCache"),
-        ({"top_k": "many"}, "top_k='many' is not valid"),
+        ({"top_k": "many"}, "top_k='many' is not a whole number"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], said: str) -> None:
