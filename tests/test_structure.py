@@ -20,7 +20,8 @@ LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
     "library", "conversations", "trace", "reply", "report", "background", "clock", "memory",
     "account", "headers", "contexts", "prompts", "templates", "options", "parameters", "joining",
-    "pipeline", "placing", "marks", "misses", "shelf", "stream", "recording", "served", "engine", "pocket", "bench", "cli",
+    "pipeline", "placing", "marks", "misses", "shelf", "stream", "recording", "served", "engine",
+    "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
