@@ -171,7 +171,8 @@ class EngineSettings(BaseModel):
             self.engine = loaded(model_name, device_map, options)
         self.model_name = self.engine.name
         if more_ends:
-            ends = self.generate_kwargs.get("eos_token_id", sorted(self.engine.end_tokens))
+            ends = self.generate_kwargs.get("eos_token_id")
+            ends = sorted(self.engine.end_tokens) if ends is None else ends
             ends = [ends] if isinstance(ends, int) else ends
             self.generate_kwargs = {**self.generate_kwargs, "eos_token_id": [*ends, *more_ends]}
 
