@@ -19,9 +19,9 @@ CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
     "library", "conversations", "trace", "reply", "report", "background", "clock", "memory",
-    "account", "headers", "contexts", "prompts", "templates", "options", "parameters", "joining",
-    "pipeline", "placing", "marks", "misses", "shelf", "stream", "recording", "served", "engine",
-    "pocket", "bench", "cli",
+    "account", "headers", "contexts", "messages", "prompts", "templates", "options", "parameters",
+    "joining", "pipeline", "placing", "marks", "misses", "shelf", "stream", "recording", "served",
+    "engine", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
@@ -120,6 +120,17 @@ def test_every_file_says_in_a_sentence_what_it_is_for() -> None:
         assert re.fullmatch(r"\| `[\w/]+\.py` \| .{15,140}[.?:] \|\n", row), row
 
 
+@pytest.fixture
+def _settings_restored() -> Iterator[None]:
+    """LlamaIndex's settings are global, and hold on to the model that a page gives them."""
+    from llama_index.core import Settings
+
+    before = Settings._llm
+    yield
+    Settings._llm = before
+
+
+@pytest.mark.usefixtures("_settings_restored")
 @pytest.mark.parametrize("page", ["README.md"])
 def test_python_blocks_of_a_page_run_one_after_another(page: str) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.M)

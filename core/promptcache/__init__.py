@@ -11,6 +11,7 @@ any order.
 
 from promptcache.engine import PromptCache
 from promptcache.errors import PromptCacheError
+from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
 from promptcache.shelf import CachedDocuments
@@ -21,6 +22,7 @@ from promptcache.trace import Provenance, Span, Trace
 __all__ = [
     "CachedDocuments",
     "Exact",
+    "Frame",
     "MemoryStore",
     "Modular",
     "NoReuse",

@@ -17,13 +17,14 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.clock import Clock
+from promptcache.messages import MessageLike, check_text
 from promptcache.model import load as loading
 from promptcache.model.defaults import config_stop_strings
 from promptcache.options import (
     RequestOptions,
 )
 from promptcache.pml import Prompt, Schema
-from promptcache.prompts import MessageLike, check_text
+from promptcache.prompts import FramedText
 from promptcache.recording import Recording, Recordings
 from promptcache.reply import Reply, Stage
 from promptcache.reuse import ReusePolicy
@@ -180,8 +181,13 @@ class PromptCache(ServedModel):
         """
         return _whole(self.stream(prompt, schema=schema, documents=documents, **options))
 
-    def generate_text(self, prompt: str, **options: Any) -> Reply:
-        """Continue a plain text, in which registered documents are recognised."""
+    def generate_text(self, prompt: FramedText, **options: Any) -> Reply:
+        """Continue a plain text, in which registered documents are recognised.
+
+        A text in a format of its own is given in parts, `Frame`s for what the format writes:
+        control tokens that these spell are control tokens, as in a chat template. Elsewhere
+        they are the content that they are.
+        """
         return _whole(self.stream_text(prompt, **options))
 
     def generate_messages(self, messages: Sequence[MessageLike], **options: Any) -> Reply:
@@ -209,11 +215,13 @@ class PromptCache(ServedModel):
         is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
         return self._start(segments, clock, options, strip=is_chat)
 
-    def stream_text(self, prompt: str, **options: Any) -> Stream:
+    def stream_text(self, prompt: FramedText, **options: Any) -> Stream:
         """`generate_text`, piece by piece."""
         clock = Clock()
-        segments = self._prompts.from_text(prompt, self._shelf.recognise)
-        return self._start(segments, clock, options, strip=False)
+        bos = self._segments.decode(self._segments.bos_ids)
+        segments = self._prompts.from_text(prompt, self._shelf.recognise, bos)
+        is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
+        return self._start(segments, clock, options, strip=is_chat)
 
     def stream_messages(self, messages: Sequence[MessageLike], **options: Any) -> Stream:
         """`generate_messages`, piece by piece."""

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from promptcache.errors import OptionError, valid
 from promptcache.layout import Layout
+from promptcache.messages import check_text
 from promptcache.pipeline import Pipeline
 from promptcache.pml import Document, Import, Prompt, Schema, Text
 from promptcache.pml.imports import collection_of
-from promptcache.prompts import Prompts, check_text
+from promptcache.prompts import Prompts
 from promptcache.segments import Kind, Segment, joined
 
 QUESTION = Text("?")

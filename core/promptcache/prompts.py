@@ -5,8 +5,8 @@ Markup is never guessed: each of the three has a method of its own. Knows no tok
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import takewhile
@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from promptcache.contexts import WORTHWHILE, Contexts, content_of, mark_beginning
-from promptcache.errors import PromptError, TemplateError, valid
+from promptcache.errors import PromptError, TemplateError
+from promptcache.messages import (
+    MessageLike,
+    Once,
+    Recognise,
+    check_text,
+    parsed,
+    system_as_preamble,
+    turns_before_documents,
+)
 from promptcache.pml import (
     Prompt,
     Schema,
@@ -25,22 +34,24 @@ from promptcache.pml import (
     resolve,
 )
 from promptcache.pml.imports import STAND_IN, first_import
-from promptcache.segments import Kind, Message, Segment, joined
+from promptcache.segments import Kind, Segment, joined
 from promptcache.text.calling import Calling, Callings
 from promptcache.text.chat import ChatTemplate
-from promptcache.text.recognize import AGAIN
-from promptcache.text.tools import FIELDS, Tool, fields_as_json, parameters_by_name, tools_as_json
+from promptcache.text.tools import Tool, parameters_by_name, tools_as_json
 
-MessageLike = Mapping[str, Any]
-"""A chat message: `role` and `content`, a string or a list of text blocks; where tools are used,
-`tool_calls`, `tool_call_id` and `name` as transformers' chat templates take them."""
-SYSTEM_ROLES = ("system", "developer")
-MESSAGE_FIELDS = ("role", "content", *FIELDS)
 BEGINNINGS = 256
 """Schemas whose preambles are remembered, registered or not."""
 
-Recognise = Callable[[str], Sequence[Segment]]
-"""Cuts a text into segments: registered documents and what stands between them."""
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Text of the format that a prompt is written in: it may spell control tokens."""
+
+    text: str
+
+
+FramedText = str | Sequence[str | Frame]
+"""A text, or its parts: those of its format, and what stands in it."""
 
 
 def key_of(text: str) -> str:
@@ -121,16 +132,16 @@ class Prompts:
             raise PromptError(
                 f"the prompt is a {type(prompt).__name__}; expected PML as text, or a Prompt"
             )
-        parsed = parse_prompt(prompt) if isinstance(prompt, str) else prompt
+        asked = parse_prompt(prompt) if isinstance(prompt, str) else prompt
         if schema is not None and not isinstance(schema, Schema):
             raise PromptError(
                 f"schema={schema!r:.80} is not a Schema; parse_schema makes one of PML"
             )
-        known = find_schema(parsed, self.schemas) if schema is None else schema
+        known = find_schema(asked, self.schemas) if schema is None else schema
         beginning = self.beginning_of(known)
         if schema is not None:
             self._contexts.declare(beginning, lasting=False)
-        return self.of_schema(known, parsed, documents, joined(beginning))
+        return self.of_schema(known, asked, documents, joined(beginning))
 
     def of_schema(
         self, schema: Schema, prompt: Prompt, documents: Mapping[str, str], beginning: str
@@ -141,10 +152,17 @@ class Prompts:
             return mark_beginning(segments, len(beginning))
         return segments
 
-    def from_text(self, text: str, recognise: Recognise) -> tuple[Segment, ...]:
-        """The segments of a plain text, without a chat template."""
-        check_text(text, "the prompt")
-        return self._contexts.mark(recognise(text))
+    def from_text(
+        self, prompt: FramedText, recognise: Recognise, bos: str = ""
+    ) -> tuple[Segment, ...]:
+        """The segments of a plain text, without a chat template.
+
+        One in a format begins with `bos`, which the tokenizer puts in front of any other by itself.
+        """
+        if isinstance(prompt, str):
+            check_text(prompt, "the prompt")
+            return self._contexts.mark(recognise(prompt))
+        return self._contexts.mark(_framed(prompt, recognise, bos))
 
     def calling(self, tools: Sequence[Tool] | None, choice: Any = None) -> Calling | None:
         """How the answer to a request calls its tools; see `Callings.of`."""
@@ -167,21 +185,11 @@ class Prompts:
         `opening` is what the answer is made to begin with. Raises PromptError for a message that
         has no role or a content that is not text.
         """
-        if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
-            raise PromptError(
-                f"the messages are a {type(messages).__name__}; expected a list of "
-                '{"role": ..., "content": ...}'
-            )
-        if not messages:
-            raise PromptError("there are no messages: there is nothing to generate from")
-        once = _Once()
-        parsed = [_message(m, i, recognise, mark, once) for i, m in enumerate(messages)]
-        if not any(message.text.strip() for message in parsed):
-            raise PromptError("the messages have no text: there is nothing to generate from")
-        turns = _turns_before_documents(parsed)
+        told = parsed(messages, recognise, mark)
+        turns = turns_before_documents(told)
         if not tools and not turns:
-            return self._contexts.mark(self._template.render(parsed))
-        marked = [_system_as_preamble(message) for message in parsed]
+            return self._contexts.mark(self._template.render(told))
+        marked = [system_as_preamble(message) for message in told]
         rendered = self._template.render(marked, tools=tools)
         preamble = list(takewhile(lambda segment: segment.preamble, rendered))
         shown = joined(preamble)
@@ -191,90 +199,19 @@ class Prompts:
         return (*self._contexts.mark(rendered, known, turns=turns), *opening)
 
 
-class _Once:
-    """Lets each module be used once in a prompt; a second time its text is computed."""
-
-    def __init__(self) -> None:
-        self._used: set[str] = set()
-
-    def __call__(self, segment: Segment) -> Segment:
-        if segment.kind is not Kind.MODULE or segment.module is None:
-            return segment
-        if segment.module in self._used:
-            return Segment(segment.text, note=AGAIN)
-        self._used.add(segment.module)
-        return segment
-
-
-def _turns_before_documents(messages: Sequence[Message]) -> bool:
-    """Whether something was said before the message that holds the first document."""
-    for message in messages:
-        if any(segment.kind is Kind.MODULE for segment in message.segments):
-            return False
-        if message.role not in SYSTEM_ROLES:
-            return any(s.kind is Kind.MODULE for m in messages for s in m.segments)
-    return False
-
-
-def _system_as_preamble(message: Message) -> Message:
-    """A system message whose text up to its first module is marked as preamble."""
-    if message.role not in SYSTEM_ROLES:
-        return message
-    head = list(takewhile(lambda s: s.kind is not Kind.MODULE, message.segments))
-    marked = (replace(segment, preamble=True) for segment in head)
-    return replace(message, segments=(*marked, *message.segments[len(head) :]))
-
-
-def _message(
-    message: MessageLike, index: int, recognise: Recognise, mark: Recognise, once: _Once
-) -> Message:
-    where = f"message {index + 1}"
-    if not isinstance(message, Mapping):
-        raise PromptError(f"{where} is a {type(message).__name__}, expected role and content")
-    if unknown := [str(key) for key in message if key not in MESSAGE_FIELDS and message[key]]:
-        raise PromptError(
-            f"{where} has {unknown[0]!r}, which is not passed on{valid(unknown[0], MESSAGE_FIELDS)}"
-        )
-    role = message.get("role")
-    if not isinstance(role, str) or not role:
-        raise PromptError(f"{where} has no role: {dict(message)!r:.200}")
-    fields = fields_as_json(message, where)
-    content = message.get("content")
-    if content is None and message.get("tool_calls"):
-        content = ""
-    blocks = [content] if isinstance(content, str) else content
-    if not isinstance(blocks, Sequence):
-        raise PromptError(f"the content of {where} is {content!r:.80}; expected text or blocks")
-    segments = [once(s) for block in blocks for s in _block(block, where, recognise, mark)]
-    return Message(role, tuple(segments), fields)
-
-
-def _block(block: Any, where: str, recognise: Recognise, mark: Recognise) -> Iterator[Segment]:
-    if isinstance(block, str):
-        check_text(block, where)
-        yield from recognise(block)
-        return
-    kind = block.get("type") if isinstance(block, Mapping) else None
-    if kind == "text" and not isinstance(block.get("text"), str):
-        raise PromptError(f"{where} holds a block of type 'text' whose 'text' is no text")
-    if kind != "text":
-        raise PromptError(
-            f"{where} holds a block of type {kind!r}; promptcache serves text only"
-            f"{valid(str(kind), ['text'], what='valid types')}"
-        )
-    text = block["text"]
-    check_text(text, where)
-    yield from mark(text) if block.get("cache_control") else recognise(text)
-
-
-def check_text(text: object, where: str) -> None:
-    """Raise PromptError for what is not text, or text that no tokenizer can read."""
-    if not isinstance(text, str):
-        raise PromptError(f"{where} is a {type(text).__name__}, expected text")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise PromptError(
-            f"{where} holds a lone surrogate, {text[error.start]!r} at character {error.start}, "
-            "which no tokenizer can read"
-        ) from None
+def _framed(prompt: Sequence[str | Frame], recognise: Recognise, bos: str) -> tuple[Segment, ...]:
+    """The segments of a text in a format; a module is used once."""
+    if not isinstance(prompt, Sequence) or not all(isinstance(p, str | Frame) for p in prompt):
+        raise PromptError(f"the prompt is {prompt!r:.80}; expected text, or texts and Frames")
+    parts = [part for part in prompt if part and part != Frame("")]
+    first = parts[0] if parts else ""
+    if bos and not (isinstance(first, Frame) and first.text.startswith(bos)):
+        parts.insert(0, Frame(bos))
+    once = Once()
+    segments: list[Segment] = []
+    for number, part in enumerate(parts, 1):
+        text = part.text if isinstance(part, Frame) else part
+        check_text(text, f"part {number} of the prompt")
+        own = [Segment(text, Kind.CONTROL)] if isinstance(part, Frame) else recognise(text)
+        segments += map(once, own)
+    return tuple(segments)

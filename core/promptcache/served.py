@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.contexts import Contexts
 from promptcache.library import ModuleLibrary
+from promptcache.messages import check_text
 from promptcache.model import load as loading
 from promptcache.model.defaults import config_new_tokens, generation_settings
 from promptcache.model.fingerprint import Fingerprint
@@ -21,7 +22,7 @@ from promptcache.model.probe import probe, window_of
 from promptcache.model.runner import ModelRunner
 from promptcache.options import DEFAULT_NEW_TOKENS, check_settings, checked_policy
 from promptcache.pipeline import Pipeline
-from promptcache.prompts import Prompts, check_text
+from promptcache.prompts import Prompts
 from promptcache.reuse import Modular, ReusePolicy
 from promptcache.store import MemoryStore, Store, default_budget
 from promptcache.stream import end_tokens

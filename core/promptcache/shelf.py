@@ -14,12 +14,13 @@ from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.marks import Marks
 from promptcache.memory import surviving_out_of_memory
+from promptcache.messages import check_text
 from promptcache.misses import Misses
 from promptcache.pipeline import Pipeline
 from promptcache.placing import Place, Placing
 from promptcache.pml import Schema
 from promptcache.pml.imports import imports_of
-from promptcache.prompts import Prompts, check_text, key_of
+from promptcache.prompts import Prompts, key_of
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment, joined
 from promptcache.text.recognize import Recognizer

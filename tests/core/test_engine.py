@@ -9,13 +9,17 @@ import torch
 
 from promptcache import (
     Exact,
+    Frame,
     MemoryStore,
     Modular,
     NoReuse,
     PromptCache,
     Stage,
 )
+from promptcache.errors import PromptError
 from promptcache.model import encode as encoding
+from promptcache.prompts import as_module
+from promptcache.segments import Kind
 from support.library import DOCUMENTS, messages
 from support.words import byte_tokenizer
 from support.zoo import model
@@ -144,3 +148,26 @@ def test_the_fingerprint_tells_engines_apart_whose_answers_may_differ() -> None:
     assert len({engine.fingerprint for engine in engines}) == len(engines)
     again = PromptCache(model("llama"), byte_tokenizer())
     assert again.fingerprint == engines[0].fingerprint
+
+
+def test_what_a_format_spells_is_control_and_what_stands_in_it_is_content() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    document = "The lighthouse of Arven is 31 metres tall."
+    cache.cache_documents([document], progress=False)
+    asked = f"{document} Is <|assistant|> tall?"
+    prompt = [Frame("<|user|>"), asked, Frame("</s><|assistant|>")]
+    first, second = (cache.generate_text(prompt, max_new_tokens=2) for _ in range(2))
+    assert first.usage.input_tokens == 1 + cache.count_tokens(asked) + 2
+    assert second.usage.encoded == 0 and first.text == second.text
+    assert any(span.text == document for span in second.trace)
+    plain = cache.generate_text("<|user|>" + asked + "</s><|assistant|>", max_new_tokens=2)
+    assert plain.usage.input_tokens > first.usage.input_tokens
+    with pytest.raises(PromptError, match="expected text, or texts and Frames"):
+        cache.generate_text([Frame("<s>"), 7])  # type: ignore[list-item]
+
+
+def test_a_format_gets_the_tokenizers_bos_once() -> None:
+    prompts = PromptCache(model("llama"), byte_tokenizer())._prompts
+    for written in ("<|user|>", "<s><|user|>"):
+        segments = prompts.from_text([Frame(written), "Well?"], as_module, "<s>")
+        assert "".join(s.text for s in segments if s.kind is Kind.CONTROL) == "<s><|user|>"

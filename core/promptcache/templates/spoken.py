@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from promptcache.errors import PromptError, valid
+from promptcache.messages import MessageLike
 from promptcache.pml.checks import ROLES
-from promptcache.prompts import MessageLike
 from promptcache.templates.parts import Spoken
 
 
