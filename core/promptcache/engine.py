@@ -133,7 +133,7 @@ class PromptCache(ServedModel):
         documents: Iterable[str] | Mapping[str, str],
         *,
         schema: str | Schema | None = None,
-        preamble: str | None = None,
+        preamble: FramedText | None = None,
         progress: bool = True,
         pin: bool = False,
     ) -> CachedDocuments:
@@ -218,8 +218,7 @@ class PromptCache(ServedModel):
     def stream_text(self, prompt: FramedText, **options: Any) -> Stream:
         """`generate_text`, piece by piece."""
         clock = Clock()
-        bos = self._segments.decode(self._segments.bos_ids)
-        segments = self._prompts.from_text(prompt, self._shelf.recognise, bos)
+        segments = self._prompts.from_text(prompt, self._shelf.recognise)
         is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
         return self._start(segments, clock, options, strip=is_chat)
 

@@ -6,14 +6,14 @@ Lays out, and encodes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from promptcache.errors import OptionError, valid
 from promptcache.layout import Layout
-from promptcache.messages import check_text
 from promptcache.pipeline import Pipeline
 from promptcache.pml import Document, Import, Prompt, Schema, Text
 from promptcache.pml.imports import collection_of
-from promptcache.prompts import Prompts
+from promptcache.prompts import FramedText, Prompts
 from promptcache.segments import Kind, Segment, joined
 
 QUESTION = Text("?")
@@ -33,7 +33,9 @@ class Placing:
         self._texts = texts
         self._bare = bare
 
-    def of_documents(self, schema: str | Schema | None, preamble: str | None) -> Place | None:
+    def of_documents(
+        self, schema: str | Schema | None, preamble: FramedText | None
+    ) -> Place | None:
         """Where documents stand in prompts of a schema, or behind a text; None without either.
 
         The schema is a registered one, by its name, or any as a value.
@@ -71,9 +73,9 @@ class Placing:
 
         return place
 
-    def _in_text(self, preamble: str) -> Place:
-        check_text(preamble, "the preamble")
-        beginning = [Segment(preamble, preamble=True)] if preamble else []
+    def _in_text(self, preamble: FramedText) -> Place:
+        written = self._prompts.written(preamble, "the preamble")
+        beginning = [replace(segment, preamble=True) for segment in written]
 
         def place(keys: Sequence[str]) -> tuple[Layout, set[str]]:
             self._prompts.declare(beginning, keys)

@@ -70,8 +70,9 @@ def as_module(text: str) -> Sequence[Segment]:
 class Prompts:
     """Turns requests into segments with their preamble marked."""
 
-    def __init__(self, template: ChatTemplate, contexts: Contexts) -> None:
+    def __init__(self, template: ChatTemplate, contexts: Contexts, bos: str = "") -> None:
         self._template = template
+        self._bos = bos
         self._callings = Callings(template)
         self._contexts = contexts
         self.schemas: dict[str, Schema] = {}
@@ -152,17 +153,35 @@ class Prompts:
             return mark_beginning(segments, len(beginning))
         return segments
 
-    def from_text(
-        self, prompt: FramedText, recognise: Recognise, bos: str = ""
-    ) -> tuple[Segment, ...]:
-        """The segments of a plain text, without a chat template.
+    def from_text(self, prompt: FramedText, recognise: Recognise) -> tuple[Segment, ...]:
+        """The segments of a plain text, without a chat template; a module is used once."""
+        segments: list[Segment] = []
+        for part in self.written(prompt, "the prompt"):
+            segments += recognise(part.text) if part.kind is Kind.TEXT else [part]
+        return self._contexts.mark(list(map(Once(), segments)))
 
-        One in a format begins with `bos`, which the tokenizer puts in front of any other by itself.
+    def written(self, text: FramedText, where: str) -> list[Segment]:
+        """A text as it was written: what stands in a format apart from what the format wrote.
+
+        One in a format begins with BOS, which a tokenizer puts in front of any other by itself.
         """
-        if isinstance(prompt, str):
-            check_text(prompt, "the prompt")
-            return self._contexts.mark(recognise(prompt))
-        return self._contexts.mark(_framed(prompt, recognise, bos))
+        if isinstance(text, str):
+            check_text(text, where)
+            return [Segment(text)] if text else []
+        if not isinstance(text, Sequence) or not all(isinstance(p, str | Frame) for p in text):
+            raise PromptError(
+                f"{where} is a {type(text).__name__}, expected text, or a list of texts and Frames"
+            )
+        parts = [part for part in text if part and part != Frame("")]
+        first = parts[0] if parts else ""
+        if not isinstance(first, Frame) or not first.text.startswith(self._bos):
+            parts.insert(0, Frame(self._bos))
+        segments = [
+            Segment(p.text, Kind.CONTROL) if isinstance(p, Frame) else Segment(p) for p in parts
+        ]
+        for number, segment in enumerate(segments, 1):
+            check_text(segment.text, f"part {number} of {where}")
+        return [segment for segment in segments if segment.text]
 
     def calling(self, tools: Sequence[Tool] | None, choice: Any = None) -> Calling | None:
         """How the answer to a request calls its tools; see `Callings.of`."""
@@ -197,21 +216,3 @@ class Prompts:
         enough = tools or content_of(preamble) >= WORTHWHILE
         known = len(shown) if whole and enough else 0
         return (*self._contexts.mark(rendered, known, turns=turns), *opening)
-
-
-def _framed(prompt: Sequence[str | Frame], recognise: Recognise, bos: str) -> tuple[Segment, ...]:
-    """The segments of a text in a format; a module is used once."""
-    if not isinstance(prompt, Sequence) or not all(isinstance(p, str | Frame) for p in prompt):
-        raise PromptError(f"the prompt is {prompt!r:.80}; expected text, or texts and Frames")
-    parts = [part for part in prompt if part and part != Frame("")]
-    first = parts[0] if parts else ""
-    if bos and not (isinstance(first, Frame) and first.text.startswith(bos)):
-        parts.insert(0, Frame(bos))
-    once = Once()
-    segments: list[Segment] = []
-    for number, part in enumerate(parts, 1):
-        text = part.text if isinstance(part, Frame) else part
-        check_text(text, f"part {number} of the prompt")
-        own = [Segment(text, Kind.CONTROL)] if isinstance(part, Frame) else recognise(text)
-        segments += map(once, own)
-    return tuple(segments)

@@ -81,7 +81,8 @@ class ServedModel:
         template = ChatTemplate(
             tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
         )
-        self._prompts = Prompts(template, Contexts(learn=learn_contexts))
+        bos = self._segments.decode(self._segments.bos_ids)
+        self._prompts = Prompts(template, Contexts(learn=learn_contexts), bos)
 
     @property
     def has_chat_template(self) -> bool:

@@ -20,7 +20,7 @@ from promptcache.pipeline import Pipeline
 from promptcache.placing import Place, Placing
 from promptcache.pml import Schema
 from promptcache.pml.imports import imports_of
-from promptcache.prompts import Prompts, key_of
+from promptcache.prompts import FramedText, Prompts, key_of
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment, joined
 from promptcache.text.recognize import Recognizer
@@ -105,7 +105,7 @@ class Shelf:
         documents: Iterable[str] | Mapping[str, str],
         *,
         schema: str | Schema | None,
-        preamble: str | None,
+        preamble: FramedText | None,
         progress: bool,
         pin: bool,
     ) -> CachedDocuments:

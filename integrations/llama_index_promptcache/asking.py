@@ -15,6 +15,12 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import default_completion_to_prompt
 from pydantic import PrivateAttr
 
+from llama_index_promptcache.framing import (
+    FramedPrompt,
+    formatted_messages,
+    formatted_text,
+    parts_of,
+)
 from llama_index_promptcache.messages import to_engine
 from llama_index_promptcache.settings import EngineSettings
 from llama_index_promptcache.translation import TranslatedMessages
@@ -33,8 +39,8 @@ OF_TOOLS = frozenset({"tools", "tool_choice"})
 class Asking(EngineSettings, FunctionCallingLLM):
     """An LLM's side towards its engine."""
 
-    _read_text: bool = PrivateAttr(default=False)
-    """Whether a text has been looked at for control tokens."""
+    _warned: bool = PrivateAttr(default=False)
+    """Whether it was said that a text spells control tokens, which it cannot have."""
 
     def _answer(self, prompt: Prompt, given: Mapping[str, Any]) -> Generator[str | Reply]:
         """The pieces of an answer's text, and then all of it."""
@@ -50,7 +56,8 @@ class Asking(EngineSettings, FunctionCallingLLM):
         said = prompt.translation if isinstance(prompt, TranslatedMessages) else None
         told = to_engine(prompt)
         if self._writes_text:
-            return self._continued(self._as_text(prompt), _without_tools(options))
+            text = formatted_messages(self._as_text, prompt)
+            return self._continued(text, _without_tools(options))
         if said is None or options.keys() & OF_TOOLS:
             return self.engine.stream_messages(told, **options)
         return self.engine.stream(
@@ -61,17 +68,17 @@ class Asking(EngineSettings, FunctionCallingLLM):
         )
 
     def _continued(self, text: str, options: Mapping[str, Any]) -> Stream:
-        if not self._read_text:
-            self._read_text = True
+        if not self._warned and not isinstance(text, FramedPrompt):
             added = self.engine.tokenizer.added_tokens_decoder.values()
             if spelled := [t.content for t in added if t.special and t.content in text]:
+                self._warned = True
                 log.warning(
-                    "the prompt spells %s, which are plain text to the model: only a chat template "
-                    "writes control tokens. Give the format as chat_template=, in place of "
-                    "messages_to_prompt and completion_to_prompt",
+                    "the prompt spells %s, which are plain text to the model: control tokens are "
+                    "written by a chat template, or by a messages_to_prompt or "
+                    "completion_to_prompt that puts texts into others and does not change them",
                     ", ".join(map(repr, spelled)),
                 )
-        return self.engine.stream_text(text, **options)
+        return self.engine.stream_text(parts_of(text), **options)
 
     @property
     def _chats(self) -> bool:
@@ -99,7 +106,7 @@ class Asking(EngineSettings, FunctionCallingLLM):
             prompt = self.query_wrapper_prompt.format(query_str=prompt)
         as_prompt = self.completion_to_prompt or default_completion_to_prompt
         if as_prompt is not default_completion_to_prompt:
-            return as_prompt(prompt)
+            return formatted_text(as_prompt, prompt)
         if self._chats:
             return self._extend_messages([ChatMessage(prompt, role=MessageRole.USER)])
         return f"{self.system_prompt}\n\n{prompt}" if self.system_prompt else prompt

@@ -20,13 +20,14 @@ from llama_index.core.llms import (
     CompletionResponseGen,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.llm import LLM, ToolSelection
+from llama_index.core.llms.llm import LLM, ToolSelection, default_completion_to_prompt
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import TransformComponent
 from llama_index.core.tools import BaseTool
 
 from llama_index_promptcache.asking import Asking
 from llama_index_promptcache.documents import DocumentSource, texts_of
+from llama_index_promptcache.framing import beginning, formatted_messages, formatted_text, within
 from llama_index_promptcache.responses import (
     chat_pieces,
     chat_response,
@@ -219,20 +220,48 @@ class PromptCacheLLM(Asking):
         )
         return translator.messages(prompt, prompt_args)
 
+    def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        """What `predict` and its like hand to `complete`: a text that knows its format's parts."""
+        inner = ""
+
+        def text(said: str) -> str:
+            nonlocal inner
+            inner = formatted_text(self.completion_to_prompt or default_completion_to_prompt, said)
+            return inner
+
+        def messages(said: Sequence[ChatMessage]) -> str:
+            nonlocal inner
+            inner = formatted_messages(self._as_text, said)
+            return inner
+
+        whole = prompt.format(
+            llm=self, messages_to_prompt=messages, completion_to_prompt=text, **prompt_args
+        )
+        if self.output_parser is not None:
+            whole = self.output_parser.format(whole)
+        return within(self._extend_prompt(whole), inner)
+
     def _filled(self, prompt: BasePromptTemplate, values: Mapping[str, Any]) -> list[ChatMessage]:
         return super()._get_messages(prompt, **values)
 
     def _filled_text(self, prompt: BasePromptTemplate, values: Mapping[str, Any]) -> str:
         if self._chats:
-            return self._as_text(self._filled(prompt, values))
-        return super()._get_prompt(prompt, **values)
+            return formatted_messages(self._as_text, self._filled(prompt, values))
+        return self._get_prompt(prompt, **values)
 
     def _front(self, prompt: BasePromptTemplate) -> dict[str, Any]:
         """What documents stand behind in a template's prompts, as the engine takes it."""
         if self._chats and not self._writes_text:
             return {"schema": self.schema_from_prompt(prompt)}
-        variables = self.document_variables
-        return {"preamble": text_before_documents(prompt, self._filled_text, self, variables)}
+        filled = ""
+
+        def render(template: BasePromptTemplate, values: Mapping[str, Any]) -> str:
+            nonlocal filled
+            filled = self._filled_text(template, values)
+            return filled
+
+        before = text_before_documents(prompt, render, self, self.document_variables)
+        return {"preamble": beginning(filled, len(before))}
 
     def _prepare_chat_with_tools(
         self,

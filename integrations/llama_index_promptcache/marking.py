@@ -35,6 +35,11 @@ class Marks:
         self._marks = {name: f"{_OPEN}{self._key}.{n}{_CLOSE}" for n, name in enumerate(names)}
         self._names = {mark: name for name, mark in self._marks.items()}
 
+    @property
+    def all(self) -> list[str]:
+        """The marks, in the order of their names."""
+        return list(self._marks.values())
+
     def rendered(
         self,
         template: BasePromptTemplate,

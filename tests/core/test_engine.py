@@ -16,10 +16,12 @@ from promptcache import (
     PromptCache,
     Stage,
 )
+from promptcache.contexts import Contexts
 from promptcache.errors import PromptError
 from promptcache.model import encode as encoding
-from promptcache.prompts import as_module
+from promptcache.prompts import Prompts, as_module
 from promptcache.segments import Kind
+from promptcache.text.chat import ChatTemplate
 from support.library import DOCUMENTS, messages
 from support.words import byte_tokenizer
 from support.zoo import model
@@ -162,12 +164,12 @@ def test_what_a_format_spells_is_control_and_what_stands_in_it_is_content() -> N
     assert any(span.text == document for span in second.trace)
     plain = cache.generate_text("<|user|>" + asked + "</s><|assistant|>", max_new_tokens=2)
     assert plain.usage.input_tokens > first.usage.input_tokens
-    with pytest.raises(PromptError, match="expected text, or texts and Frames"):
+    with pytest.raises(PromptError, match="expected text, or a list of texts and Frames"):
         cache.generate_text([Frame("<s>"), 7])  # type: ignore[list-item]
 
 
 def test_a_format_gets_the_tokenizers_bos_once() -> None:
-    prompts = PromptCache(model("llama"), byte_tokenizer())._prompts
+    prompts = Prompts(ChatTemplate(byte_tokenizer()), Contexts(), bos="<s>")
     for written in ("<|user|>", "<s><|user|>"):
-        segments = prompts.from_text([Frame(written), "Well?"], as_module, "<s>")
+        segments = prompts.from_text([Frame(written), "Well?"], as_module)
         assert "".join(s.text for s in segments if s.kind is Kind.CONTROL) == "<s><|user|>"

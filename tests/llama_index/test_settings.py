@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 import torch
 from llama_index.core import Settings
 from llama_index.core.callbacks import CallbackManager, LlamaDebugHandler
-from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse
 from llama_index.core.llms.utils import resolve_llm
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.rate_limiter import BaseRateLimiter
@@ -479,16 +480,62 @@ def test_settings_of_llama_index_take_it(
 # Formats that are the user's own.
 
 
-def test_control_tokens_in_a_users_own_format_are_said_to_be_plain_text(
+def zephyr(prompt: str) -> str:
+    return f"<|user|>{prompt}</s><|assistant|>"
+
+
+def zephyr_chat(messages: Sequence[ChatMessage]) -> str:
+    return "".join(f"<|{m.role.value}|>{m.content}</s>" for m in messages) + "<|assistant|>"
+
+
+SPELLS = "Is </s> an end?"
+"""A question that spells a control token, of which each letter is a token."""
+
+
+def tokens_of(response: CompletionResponse | ChatResponse) -> int:
+    assert response.raw is not None
+    return sum(span["tokens"] for span in response.raw["provenance"])
+
+
+@pytest.mark.parametrize("is_chat_model", [True, False])
+def test_what_a_users_own_format_writes_is_control_and_what_it_is_given_is_content(
+    engine: PromptCache, is_chat_model: bool
+) -> None:
+    made = llm(
+        engine,
+        completion_to_prompt=zephyr,
+        messages_to_prompt=zephyr_chat,
+        is_chat_model=is_chat_model,
+    )
+    template = PromptTemplate("{context_str} {query_str}")
+    assert tokens_of(made.complete(SPELLS)) == len(SPELLS) + 3
+    talk = [ChatMessage("Be brief.", role="system"), ChatMessage(SPELLS)]
+    assert tokens_of(made.chat(talk)) == len("Be brief." + SPELLS) + 5
+    with engine.recording() as replies:
+        made.predict(template, context_str="A page.", query_str=SPELLS)
+    assert replies[0].usage.input_tokens == len("A page. " + SPELLS) + 3
+
+
+def test_documents_are_encoded_behind_what_a_users_own_format_has_in_front_of_them(
+    engine: PromptCache,
+) -> None:
+    made = llm(engine, completion_to_prompt=zephyr, is_chat_model=False, system_prompt="Be brief.")
+    template = PromptTemplate("Answer from this.\n\n{context_str}\n\n{query_str}")
+    page = "The lighthouse of Arven is 31 metres tall."
+    assert made.cache_documents([page], template, progress=False).encoded == 1
+    with engine.recording() as replies:
+        made.predict(template, context_str=page, query_str="How tall?")
+    assert replies[0].usage.encoded == 0 and replies[0].usage.reused_tokens > len(page)
+
+
+def test_control_tokens_that_a_format_changes_with_its_text_are_said_to_be_plain_text(
     engine: PromptCache, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = llm(engine, completion_to_prompt=lambda prompt: f"<|user|>{prompt}</s><|assistant|>")
+    made = llm(engine, completion_to_prompt=lambda prompt: zephyr(prompt.upper()))
     with caplog.at_level(logging.WARNING, "promptcache"):
-        for _ in range(2):
-            spans = made.complete("Hi").raw["provenance"]
-    assert sum(span["tokens"] for span in spans) > len("Hi") + 10  # every letter of them is one
+        made.complete("Hi")
+        assert tokens_of(made.complete("hi")) > len("hi") + 10  # every letter of them is one
     assert caplog.text.count("the prompt spells '</s>', '<|user|>', '<|assistant|>'") == 1
-    assert "chat_template=" in caplog.text
     plain = llm(engine, completion_to_prompt=lambda prompt: f"Q: {prompt} A:")
     caplog.clear()
     plain.complete("Hi")
