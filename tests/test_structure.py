@@ -21,7 +21,7 @@ LAYERS = [
     "library", "conversations", "trace", "reply", "report", "background", "clock", "memory",
     "account", "headers", "contexts", "messages", "prompts", "templates", "options", "parameters",
     "joining", "pipeline", "placing", "marks", "misses", "shelf", "stream", "recording", "served",
-    "engine", "pocket", "bench", "cli",
+    "engine", "observing", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

@@ -7,14 +7,10 @@ asked directly does not.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import cache
-from threading import Lock
-from types import TracebackType
-from typing import Any, Self
-from weakref import ref
+from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.documents import Document
@@ -23,9 +19,7 @@ from langchain_core.tracers.context import register_configure_hook
 from langchain_promptcache.caching import DocumentCaching
 from langchain_promptcache.documents import text_of
 from langchain_promptcache.intake import checked_llm
-from promptcache import PromptCache
-
-log = logging.getLogger("promptcache")
+from promptcache.observing import Listeners, Observation
 
 
 def observe_retrievers(llm: DocumentCaching) -> Observation:
@@ -40,67 +34,22 @@ def observe_retrievers(llm: DocumentCaching) -> Observation:
     Lasts until the result is closed (a `with` block closes it) or the engine is gone; several
     models can observe at once. Raises OptionError for a model that is none of ours.
     """
-    ear = _ear()  # asked once: two threads' first calls may each make one
-    observation = Observation(checked_llm(llm).engine, ear)
-    ear.add(observation)
-    return observation
-
-
-class Observation:
-    """That an engine hears of what retrievers return, until `close()`."""
-
-    def __init__(self, engine: PromptCache, ear: _Ear) -> None:
-        self._engine = ref(engine)
-        self._ear = ear
-
-    @property
-    def engine(self) -> PromptCache | None:
-        """Where the documents go; None once nothing else uses that engine."""
-        return self._engine()
-
-    def close(self) -> None:
-        """Stop; what was registered stays. Closing twice does nothing."""
-        self._ear.remove(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    return _ear().listeners.add(checked_llm(llm).engine)
 
 
 class _Ear(BaseCallbackHandler):
     """Hears what retrievers return, and nothing else of a run."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._observations: tuple[Observation, ...] = ()
-
-    def add(self, observation: Observation) -> None:
-        with self._lock:
-            alive = (other for other in self._observations if other.engine is not None)
-            self._observations = (*alive, observation)
-
-    def remove(self, observation: Observation) -> None:
-        with self._lock:
-            others = (other for other in self._observations if other is not observation)
-            self._observations = tuple(others)
+        self.listeners = Listeners()
 
     def on_retriever_end(self, documents: Sequence[Document], **_: Any) -> None:
-        """Give the documents to every engine that observes, each once."""
-        engines = {id(engine): engine for o in self._observations if (engine := o.engine)}
-        for engine in engines.values():
-            for document in documents:
-                _register(engine, document)
+        """Give the documents to every engine that observes."""
+        self.listeners.hear(documents, text_of)
 
     @property
     def ignore_retriever(self) -> bool:
-        return not self._observations
+        return not self.listeners
 
     @property
     def ignore_llm(self) -> bool:
@@ -125,13 +74,6 @@ class _Ear(BaseCallbackHandler):
     @property
     def ignore_custom_event(self) -> bool:
         return True
-
-
-def _register(engine: PromptCache, document: Document) -> None:
-    try:
-        engine.cache_documents([text_of(document)], progress=False)
-    except Exception:  # whatever it is, the chain that retrieves is not to blame
-        log.warning("a retriever's document was not registered: %.80r", document, exc_info=True)
 
 
 @cache

@@ -10,13 +10,9 @@ task, except from dispatchers that were told not to propagate. An index that is 
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Sequence
 from functools import cache
 from threading import Lock
-from types import TracebackType
-from typing import Any, Self
-from weakref import ref
+from typing import Any
 
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
@@ -24,14 +20,11 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent
 from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.instrumentation.span_handlers import NullSpanHandler
 from llama_index.core.response_synthesizers import BaseSynthesizer
-from llama_index.core.schema import NodeWithScore
 from llama_index_instrumentation import get_dispatcher
 from pydantic import PrivateAttr
 
 from llama_index_promptcache.documents import CachesDocuments, checked_llm, text_of
-from promptcache import PromptCache
-
-log = logging.getLogger("promptcache")
+from promptcache.observing import Listeners, Observation
 
 
 def observe_retrievers(llm: CachesDocuments) -> Observation:
@@ -47,42 +40,12 @@ def observe_retrievers(llm: CachesDocuments) -> Observation:
     Lasts until the result is closed (a `with` block closes it) or the engine is gone; several
     models can observe at once. Raises OptionError for a model that is none of ours.
     """
-    ears = _ears()
-    observation = Observation(checked_llm(llm).engine, ears)
-    ears.add(observation)
-    return observation
-
-
-class Observation:
-    """That an engine hears of what retrievers return, until `close()`."""
-
-    def __init__(self, engine: PromptCache, ears: _Ears) -> None:
-        self._engine = ref(engine)
-        self._ears = ears
-
-    @property
-    def engine(self) -> PromptCache | None:
-        """Where the nodes go; None once nothing else uses that engine."""
-        return self._engine()
-
-    def close(self) -> None:
-        """Stop; what was registered stays. Closing twice does nothing."""
-        self._ears.remove(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    engine = checked_llm(llm).engine
+    return _ears().listening().add(engine)
 
 
 class _Ears:
-    """Everyone who observes, and the two handlers through which LlamaIndex is heard.
+    """The two handlers through which LlamaIndex is heard, and the engines that listen.
 
     The handlers stay when the last observation is closed, and do nothing then: a dispatcher goes
     through its list of handlers without a lock, so taking one out could cost another its turn.
@@ -90,40 +53,28 @@ class _Ears:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._observations: tuple[Observation, ...] = ()
-        self._of_events, self._of_spans = _OfEvents(self), _OfSpans(self)
+        self._listeners = Listeners()
+        self._of_events, self._of_spans = _OfEvents(self._listeners), _OfSpans(self._listeners)
 
-    def add(self, observation: Observation) -> None:
+    def listening(self) -> Listeners:
+        """Who listens, once the root dispatcher has both handlers."""
         root = get_dispatcher()
         with self._lock:
-            alive = (other for other in self._observations if other.engine is not None)
-            self._observations = (*alive, observation)
             if not any(handler is self._of_events for handler in root.event_handlers):
                 root.add_event_handler(self._of_events)
             if not any(handler is self._of_spans for handler in root.span_handlers):
                 root.add_span_handler(self._of_spans)
-
-    def remove(self, observation: Observation) -> None:
-        with self._lock:
-            others = (other for other in self._observations if other is not observation)
-            self._observations = tuple(others)
-
-    def hear(self, nodes: Sequence[NodeWithScore]) -> None:
-        """Give the nodes to every engine that observes, each once."""
-        engines = {id(engine): engine for o in self._observations if (engine := o.engine)}
-        for engine in engines.values():
-            for node in nodes:
-                _register(engine, node)
+        return self._listeners
 
 
 class _OfEvents(BaseEventHandler):
     """Hears what retrievers and rerankers return."""
 
-    _ears: _Ears = PrivateAttr()
+    _listeners: Listeners = PrivateAttr()
 
-    def __init__(self, ears: _Ears) -> None:
+    def __init__(self, listeners: Listeners) -> None:
         super().__init__()
-        self._ears = ears
+        self._listeners = listeners
 
     @classmethod
     def class_name(cls) -> str:
@@ -131,17 +82,17 @@ class _OfEvents(BaseEventHandler):
 
     def handle(self, event: BaseEvent, **_: Any) -> None:
         if isinstance(event, RetrievalEndEvent | ReRankEndEvent):
-            self._ears.hear(event.nodes)
+            self._listeners.hear(event.nodes, text_of)
 
 
 class _OfSpans(NullSpanHandler):
     """Hears which nodes a synthesizer is given."""
 
-    _ears: _Ears = PrivateAttr()
+    _listeners: Listeners = PrivateAttr()
 
-    def __init__(self, ears: _Ears) -> None:
+    def __init__(self, listeners: Listeners) -> None:
         super().__init__()
-        self._ears = ears
+        self._listeners = listeners
 
     @classmethod
     def class_name(cls) -> str:
@@ -157,14 +108,7 @@ class _OfSpans(NullSpanHandler):
         **_: Any,
     ) -> None:
         if isinstance(instance, BaseSynthesizer) and "nodes" in bound_args.arguments:
-            self._ears.hear(bound_args.arguments["nodes"])
-
-
-def _register(engine: PromptCache, node: NodeWithScore) -> None:
-    try:
-        engine.cache_documents([text_of(node)], progress=False)
-    except Exception:  # whatever it is, the query that retrieves is not to blame
-        log.warning("a retrieved node was not registered: %.80r", node, exc_info=True)
+            self._listeners.hear(bound_args.arguments["nodes"], text_of)
 
 
 @cache

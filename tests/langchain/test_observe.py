@@ -18,9 +18,9 @@ from langchain_core.tools import create_retriever_tool
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from langchain_promptcache import ChatPromptCache, PromptCacheLLM, observe_retrievers
-from langchain_promptcache.observe import Observation
 from promptcache import PromptCache
 from promptcache.errors import OptionError
+from promptcache.observing import Observation
 from support.rag import DOCUMENTS, PROMPT, QUESTION, Ear, Shelf, reused, tiny_engine
 
 RETRIEVER = Shelf(documents=DOCUMENTS)
@@ -144,7 +144,7 @@ def test_a_document_that_cannot_be_registered_is_logged_and_breaks_nothing(
 ) -> None:
     documents = [DOCUMENTS[0], Document("a lone \ud800 surrogate"), DOCUMENTS[1]]
     assert Shelf(documents=documents).invoke(QUESTION) == documents
-    assert "a retriever's document was not registered" in caplog.text
+    assert "a retrieved document was not registered" in caplog.text
     assert registered(llm) == 2
 
 

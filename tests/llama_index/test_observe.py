@@ -20,9 +20,10 @@ from llama_index.core.tools import RetrieverTool, ToolMetadata
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index_instrumentation import get_dispatcher
 
-from llama_index_promptcache.observe import Observation, observe_retrievers
+from llama_index_promptcache.observe import observe_retrievers
 from promptcache import PromptCache
 from promptcache.errors import OptionError
+from promptcache.observing import Observation
 from support.caching_llm import NODES, QUESTION, TEXTS, CachingLLM, Shelf, reused, scored
 from support.rag import tiny_engine
 
@@ -201,7 +202,7 @@ def test_a_node_that_cannot_be_registered_is_logged_and_breaks_nothing(
 ) -> None:
     nodes = [NODES[0], TextNode(text="a lone \ud800 surrogate", id_="odd"), NODES[1]]
     assert [n.node for n in Shelf(nodes).retrieve(QUESTION)] == nodes
-    assert "a retrieved node was not registered: NodeWithScore(node=TextNode(id_='odd'" in (
+    assert "a retrieved document was not registered: NodeWithScore(node=TextNode(id_='odd'" in (
         caplog.text
     )
     assert registered(llm) == 2
