@@ -35,6 +35,8 @@ async def in_thread(make: Callable[[], Generator[T]]) -> AsyncGenerator[T]:
     def run() -> None:
         end = _End()
         try:
+            if reader_left.is_set():  # while this waited for a thread
+                return
             with closing(make()) as items:
                 for item in items:
                     if reader_left.is_set():

@@ -27,6 +27,8 @@ OWNER = 16
 """Bytes of the hash that says whose states these are."""
 REMEMBERED = 32
 """Contexts of one module whose keys are remembered before they are looked through."""
+NAMES = 1024
+"""Names of modules that are remembered, at least, before they are looked through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class ModuleLibrary:
         self._lock = Lock()
         self._named: dict[str, set[str]] = {}
         """Keys by the names of the modules that they were fetched under."""
+        self._most_names = NAMES
         self._in_flight: dict[str, Future[Record | None]] = {}
 
     @property
@@ -149,6 +152,11 @@ class ModuleLibrary:
     def _remember(self, keys: Mapping[ModuleRun, str]) -> None:
         """Keep the names of modules, and forget keys that the store no longer has."""
         with self._lock:
+            if len(self._named) > self._most_names:
+                alive = set(self.store.keys())
+                kept = {name: keys & alive for name, keys in self._named.items()}
+                self._named = {name: keys for name, keys in kept.items() if keys}
+                self._most_names = max(NAMES, 2 * len(self._named))
             for run, key in keys.items():
                 if run.context.kind is ContextKind.START:
                     continue

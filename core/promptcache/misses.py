@@ -5,8 +5,7 @@ Looked for after the first token. Knows segments, not tokens.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 
 from promptcache.errors import OptionError
 from promptcache.prompts import key_of
@@ -15,10 +14,6 @@ from promptcache.text.recognize import Recognizer
 
 NOTED = 8
 """Documents that a note is written about, where many are in a prompt in another form."""
-PART = 48
-"""Characters at an end of a passage by which the document that it is a part of is looked for."""
-SEARCHED = 20_000
-"""Documents that are looked through for a part, the last registered first."""
 
 
 class Misses:
@@ -46,11 +41,12 @@ class Misses:
             if key_of(document) not in used
         ]
         known = used.union(map(key_of, expected))
-        cut = dict.fromkeys(key for passage in passages for key in self._wholes(passage, known))
+        parts = (key for passage in passages for key in self._recognizer.in_part(passage))
+        cut = list(dict.fromkeys(key for key in parts if key not in known))
         lines += [
-            f"the document {self._texts.get(key, key)[:40]!r} is not whole here: {why}"
-            for key in islice(cut, NOTED)
-            if (why := self._why(self._texts.get(key, ""), text))
+            f"the document {document[:40]!r} is not whole here: {self._why(document, text)}"
+            for key in cut[:NOTED]
+            if (document := self._texts.get(key))
         ]
         spoiled = self._recognizer.spoiled(text, known.union(cut))
         lines += [
@@ -60,16 +56,6 @@ class Misses:
         if len(spoiled) > NOTED:
             lines.append(f"and {len(spoiled) - NOTED} documents more in such a form")
         return lines
-
-    def _wholes(self, passage: str, known: Collection[str]) -> Iterator[str]:
-        """The registered documents that an end of the passage is a part of."""
-        passage = passage.strip()
-        if len(passage) < PART:
-            return
-        recent = list(islice(reversed(tuple(self._texts.values())), SEARCHED))
-        for part in dict.fromkeys((passage[:PART], passage[-PART:])):
-            wholes = (key_of(text) for text in recent if part in text)
-            yield from islice((key for key in wholes if key not in known), 1)
 
     def _why(self, document: str, text: str) -> str:
         key = key_of(document)

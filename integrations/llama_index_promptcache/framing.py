@@ -7,6 +7,7 @@ What they write is told from what they are given by calling them once more, with
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
 from llama_index.core.llms import ChatMessage, TextBlock
 
@@ -14,6 +15,7 @@ from llama_index_promptcache.marking import Marks
 from promptcache import Frame
 from promptcache.templates import Fixed, Variable
 
+T = TypeVar("T")
 Parts = tuple[str | Frame, ...]
 
 
@@ -32,6 +34,23 @@ class FramedPrompt(str):
         return prompt
 
 
+class Formatting(Generic[T]):
+    """A function that formats prompts, in one of the two ways below, and what it made last.
+
+    A class, since templates of LlamaIndex's pickle what they are filled with.
+    """
+
+    def __init__(self, way: Callable[[Callable[[T], str], T], str], function: Callable[[T], str]):
+        self._way = way
+        self._function = function
+        self.made = ""
+
+    def __call__(self, said: T) -> str:
+        """What the function makes of it."""
+        self.made = self._way(self._function, said)
+        return self.made
+
+
 def parts_of(prompt: str) -> str | Parts:
     """A prompt as the engine takes it."""
     return prompt.parts if isinstance(prompt, FramedPrompt) else prompt
@@ -39,9 +58,9 @@ def parts_of(prompt: str) -> str | Parts:
 
 def within(prompt: str, inner: str) -> str:
     """A prompt that holds another one, whose parts it keeps."""
-    before, found, after = prompt.partition(inner)
-    if not isinstance(inner, FramedPrompt) or not found:
+    if not isinstance(inner, FramedPrompt) or inner not in prompt:
         return prompt
+    before, _, after = prompt.partition(inner)
     return FramedPrompt.of(part for part in (before, *inner.parts, after) if part)
 
 
@@ -81,7 +100,8 @@ def _formatted(function: Callable[[Sequence[str]], str], said: str, texts: Seque
         found = list(marks.parts(function(marks.all)))
     except Exception:  # whatever a function does with other texts than it was made for
         return said
-    if not all(isinstance(part, Fixed | Variable) for part in found):
+    whole = all(isinstance(part, Fixed | Variable) for part in found)
+    if not whole or not any(isinstance(part, Fixed) for part in found):
         return said
     framed = FramedPrompt.of(
         Frame(part.text) if isinstance(part, Fixed) else texts[int(part.name)]

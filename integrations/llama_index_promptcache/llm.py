@@ -27,7 +27,13 @@ from llama_index.core.tools import BaseTool
 
 from llama_index_promptcache.asking import Asking
 from llama_index_promptcache.documents import DocumentSource, texts_of
-from llama_index_promptcache.framing import beginning, formatted_messages, formatted_text, within
+from llama_index_promptcache.framing import (
+    Formatting,
+    beginning,
+    formatted_messages,
+    formatted_text,
+    within,
+)
 from llama_index_promptcache.responses import (
     chat_pieces,
     chat_response,
@@ -222,24 +228,15 @@ class PromptCacheLLM(Asking):
 
     def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         """What `predict` and its like hand to `complete`: a text that knows its format's parts."""
-        inner = ""
-
-        def text(said: str) -> str:
-            nonlocal inner
-            inner = formatted_text(self.completion_to_prompt or default_completion_to_prompt, said)
-            return inner
-
-        def messages(said: Sequence[ChatMessage]) -> str:
-            nonlocal inner
-            inner = formatted_messages(self._as_text, said)
-            return inner
-
+        as_prompt = self.completion_to_prompt or default_completion_to_prompt
+        text = Formatting(formatted_text, as_prompt)
+        messages = Formatting(formatted_messages, self._as_text)
         whole = prompt.format(
             llm=self, messages_to_prompt=messages, completion_to_prompt=text, **prompt_args
         )
         if self.output_parser is not None:
             whole = self.output_parser.format(whole)
-        return within(self._extend_prompt(whole), inner)
+        return within(self._extend_prompt(whole), text.made or messages.made)
 
     def _filled(self, prompt: BasePromptTemplate, values: Mapping[str, Any]) -> list[ChatMessage]:
         return super()._get_messages(prompt, **values)

@@ -80,8 +80,8 @@ def _longest_part(text: str, document: str) -> int:
         if place < 0:
             at += _SMALLEST_PART
             continue
-        before = _agree(text[:place][::-1], document[:at][::-1])
-        after = _agree(text[place:], document[at:])
+        before = agreement(text[:place][::-1], document[:at][::-1])
+        after = agreement(text[place:], document[at:])
         longest = max(longest, before + after)
         at += max(after, _SMALLEST_PART)
     return longest
@@ -99,7 +99,7 @@ def _beginning(text: str, document: str) -> int:
     return low
 
 
-def _agree(left: str, right: str) -> int:
+def agreement(left: str, right: str) -> int:
     """How many characters two texts share from their start."""
     low, high = 0, min(len(left), len(right))
     while low < high:

@@ -24,9 +24,13 @@ from threading import Lock
 
 from promptcache.errors import OptionError, PromptError, valid
 from promptcache.segments import Kind, Segment
-from promptcache.text.explain import unescaped, why_not_found
+from promptcache.text.explain import agreement, unescaped, why_not_found
 from promptcache.text.trie import GRAM, Trie
 
+PART = 48
+"""Characters of a document that are not in a text by chance."""
+ALIKE = 64
+"""Documents with one ending that are compared."""
 AGAIN = "the same document stands earlier in this prompt; a module is reused once per prompt"
 
 
@@ -46,6 +50,8 @@ class Recognizer:
         self._trie = Trie()
         self._texts: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self._endings: dict[str, tuple[str, ...]] = {}
+        """Documents by their last GRAM characters."""
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -70,6 +76,8 @@ class Recognizer:
             if (known := self._names.setdefault(text, name)) != name or name in self._texts:
                 return known
             self._texts[name] = text
+            ending = text.rstrip()[-GRAM:]
+            self._endings[ending] = (*self._endings.get(ending, ()), name)
             self._trie.add(text, name, first=True)
             if (stripped := text.strip()) != text:
                 self._trie.add(stripped, name)
@@ -82,6 +90,11 @@ class Recognizer:
             if text is None:
                 return False
             del self._names[text]
+            ending = text.rstrip()[-GRAM:]
+            if others := tuple(n for n in self._endings[ending] if n != name):
+                self._endings[ending] = others
+            else:
+                del self._endings[ending]
             for form in {text, text.strip()}:
                 self._trie.remove(form, name)
             return True
@@ -132,6 +145,27 @@ class Recognizer:
             return why_not_found(text, document)
         over = [m.name for m in matches if m.start < at + len(document.strip()) and m.stop > at]
         return f"its text is part of another document's here: {', '.join(over)}" if over else None
+
+    def in_part(self, text: str) -> list[str]:
+        """Documents whose beginning or end stands in `text`, for at least PART characters; at each
+        place the one of which most is there. Those that are there as a whole are among them.
+        """
+        found: dict[str, None] = {}
+        for start in self._trie.begins(text):
+            nearest = self._trie.nearest(text, start)
+            if nearest is not None and nearest[0] >= PART:
+                found[nearest[1]] = None
+        for stop in range(PART, len(text) + 1):
+            names = self._endings.get(text[stop - GRAM : stop], ())[:ALIKE]
+            ends = [(self._agreement(text[:stop], name), name) for name in names]
+            if ends and max(ends)[0] >= PART:
+                found[max(ends)[1]] = None
+        return list(found)
+
+    def _agreement(self, text: str, name: str) -> int:
+        """How many characters at its end a text shares with a document."""
+        document = self._texts.get(name, "").rstrip()  # another thread may forget it
+        return agreement(text[-len(document) :][::-1], document[::-1])
 
     def spoiled(self, text: str, known: Container[str]) -> list[tuple[str, str]]:
         """Documents that are in `text` escaped, so that they are not found there, and how.

@@ -82,6 +82,22 @@ class Trie:
             node = node.children.get(text[start + depth])
         return found
 
+    def nearest(self, text: str, start: int) -> tuple[int, str] | None:
+        """How many characters the kept text that agrees longest with `text[start:]` shares with it,
+        and its first name; None where no kept text has its first GRAM characters.
+        """
+        node = self._roots.get(text[start : start + GRAM])
+        depth = GRAM
+        while node is not None:
+            edge, rest = node.text[depth : node.depth], text[start + depth : start + node.depth]
+            depth += _shared(edge, rest, 0, len(edge))
+            ended = depth < node.depth or node.children is None or start + depth >= len(text)
+            further = None if ended else (node.children or {}).get(text[start + depth])
+            if further is None:
+                return depth, _some_name(node)
+            node = further
+        return None
+
     def begins(self, text: str) -> list[int]:
         """The places in `text` where some kept text may begin, in order."""
         roots = self._roots
@@ -100,6 +116,13 @@ class Trie:
                 break
             siblings, key = node.children, text[depth]
         return path
+
+
+def _some_name(node: _Node) -> str:
+    """The name of some text through a node."""
+    while not node.names:
+        node = next(iter((node.children or {}).values()))
+    return node.names[0]
 
 
 def _split(siblings: dict[str, _Node], key: str, node: _Node, depth: int) -> _Node:

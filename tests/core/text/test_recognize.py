@@ -6,14 +6,14 @@ import time
 from threading import Thread
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from promptcache.bench.recognise import PROMPT_CHARS, Row, distinct, measure, near, table
 from promptcache.errors import OptionError, PromptError
 from promptcache.segments import Kind, joined
-from promptcache.text.recognize import AGAIN, Match, Recognizer
+from promptcache.text.recognize import AGAIN, PART, Match, Recognizer
 from promptcache.text.trie import GRAM
 
 FOX = "The quick brown fox jumps over the lazy dog."
@@ -223,3 +223,36 @@ def test_the_benchmark_makes_a_row_per_library() -> None:
     assert 0 < row.found_per_prompt <= 4
     assert row.bytes_per_document < 2_000
     assert table([row]).row_count == 1
+
+
+WORDS = ["alder", "birch", "cedar", "dogwood", "elm", "fir", "ginkgo", "hazel"]
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS), min_size=14, max_size=24), min_size=1, max_size=5),
+    st.integers(0, 4),
+    st.booleans(),
+    st.integers(20, 60),
+)
+def test_a_document_is_found_by_its_beginning_or_its_end(
+    libraries: list[list[str]], chosen: int, begun: bool, lost: int
+) -> None:
+    texts = [f"{number} {' '.join(words)} {number}" for number, words in enumerate(libraries)]
+    recognizer = Recognizer()
+    for number, text in enumerate(texts):
+        recognizer.add(str(number), text)
+    text = texts[chosen % len(texts)]
+    part = text[:-lost] if begun else text[lost:]
+    found = recognizer.in_part(f"... {part} ...")
+    assert (str(chosen % len(texts)) in found) == (len(part.strip()) >= PART)
+    recognizer.remove(str(chosen % len(texts)))
+    assert str(chosen % len(texts)) not in recognizer.in_part(f"... {part} ...")
+
+
+def test_of_documents_that_share_a_long_beginning_the_one_that_is_there_is_named() -> None:
+    recognizer = Recognizer()
+    shared = "This chapter is about the museums of the region and its towns. "
+    for number in range(5):
+        recognizer.add(str(number), f"{shared}Chapter {number} tells of museum {number}. " * 2)
+    part = f"{shared}Chapter 3 tells of museum 3."
+    assert recognizer.in_part(part) == ["3"]
