@@ -24,7 +24,7 @@ from promptcache.options import (
     RequestOptions,
 )
 from promptcache.pml import Prompt, Schema
-from promptcache.prompts import FramedText
+from promptcache.prompts import FramedText, answered
 from promptcache.recording import Recording, Recordings
 from promptcache.reply import Reply, Stage
 from promptcache.reuse import ReusePolicy
@@ -177,7 +177,8 @@ class PromptCache(ServedModel):
         for this request), `expected` (documents that should be in the prompt: the trace says why
         one was not found), `passages` (texts in the prompt that come from documents: the trace
         says of which registered ones they are a part only), `notes` (what else the trace is to
-        say), and transformers' generation options by name.
+        say), `window` (the most tokens of prompt and answer, where that is less than the
+        model's own), and transformers' generation options by name.
         """
         return _whole(self.stream(prompt, schema=schema, documents=documents, **options))
 
@@ -211,9 +212,10 @@ class PromptCache(ServedModel):
         """`generate`, piece by piece."""
         clock = Clock()
         texts = ChainMap(dict(documents or {}), self._shelf.texts)
-        segments = self._prompts.from_pml(prompt, texts, schema)
+        asked = self._prompts.read_prompt(prompt)
+        segments = self._prompts.from_pml(asked, texts, schema)
         is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
-        return self._start(segments, clock, options, strip=is_chat)
+        return self._start(segments, clock, options, strip=is_chat, continues=answered(asked))
 
     def stream_text(self, prompt: FramedText, **options: Any) -> Stream:
         """`generate_text`, piece by piece."""
@@ -276,6 +278,7 @@ class PromptCache(ServedModel):
             asked.policy,
             clock,
             room=asked.max_new_tokens,
+            window=asked.window,
             bare=self._bare,
             continues=continues,
             notes=lambda: (

@@ -28,6 +28,7 @@ class RequestOptions:
     passages: tuple[str, ...]
     notes: tuple[str, ...]
     max_new_tokens: int
+    window: int | None
     generation: Mapping[str, Any]
 
     @classmethod
@@ -51,6 +52,7 @@ class RequestOptions:
             notes=_texts("notes", rest.pop("notes", None), "texts"),
             max_new_tokens=check_option("max_new_tokens", rest.pop("max_new_tokens", None))
             or new_tokens,
+            window=_window(rest.pop("window", None)),
             generation=_generation(rest),
         )
         least = parsed.generation.get("min_new_tokens")
@@ -97,6 +99,14 @@ def _seed(given: object) -> int | None:
         return None
     if isinstance(given, bool) or not isinstance(given, int) or given not in SEEDS:
         raise OptionError(f"seed={shown(given)} is not a whole number from -2**63 to 2**64-1")
+    return given
+
+
+def _window(given: object) -> int | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+        raise OptionError(f"window={shown(given)} is not a positive number of tokens")
     return given
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from promptcache.account import Served, trace_of
 from promptcache.clock import Clock
 from promptcache.conversations import Conversations, Recalled, parting
-from promptcache.errors import PromptError, UnsupportedModelError
+from promptcache.errors import UnsupportedModelError
 from promptcache.joining import merged
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
@@ -28,6 +28,7 @@ from promptcache.model.prefill import assemble, positions_to_compute, prefill
 from promptcache.model.runner import ModelRunner, Traits, new_arena
 from promptcache.reply import Stage, Usage
 from promptcache.reuse import ReusePolicy
+from promptcache.room import room_for, shortage
 from promptcache.segments import Kind, Segment
 from promptcache.text.tokenize import SegmentTokenizer
 from promptcache.trace import Trace
@@ -106,12 +107,15 @@ class Pipeline:
         clock: Clock,
         *,
         room: int,
+        window: int | None = None,
         bare: bool = False,
         continues: bool = False,
         notes: Notes = tuple,
     ) -> Prefilled:
         """Everything up to the logits of the last token.
 
+        An answer of `room` tokens is to follow; `window` is how many it and the prompt may have,
+        where that is less than the model's own.
         `continues` says that the prompt holds an earlier answer: what keeps earlier turns from
         being reused is noted then. `notes` are asked for what else there is to say about the
         prompt, after the first token.
@@ -121,14 +125,18 @@ class Pipeline:
         out even after everything evictable was evicted.
         """
         layout = self.layout(segments, bare=bare)
-        room = self._room(layout, room)
+        left = room_for(len(layout.ids), room, self._window, window)
         self.check_policy(policy, len(layout.ids))
         clock.lap(Stage.LAYOUT)
-        needed = (len(layout.ids) + room) * self._traits.token_bytes
+
+        def said() -> tuple[str, ...]:
+            return (*notes(), *shortage(left, room))
+
+        needed = (len(layout.ids) + left) * self._traits.token_bytes
         return surviving_out_of_memory(
-            lambda: self._prefilled(layout, policy, clock, room, notes, continues=continues),
+            lambda: self._prefilled(layout, policy, clock, left, said, continues=continues),
             self._library.store,
-            f"a prompt of {len(layout.ids)} tokens and an answer of {room} ({needed:,} bytes of "
+            f"a prompt of {len(layout.ids)} tokens and an answer of {left} ({needed:,} bytes of "
             "attention states)",
         )
 
@@ -149,19 +157,6 @@ class Pipeline:
                 f"{movement.limit} the model's {movement.limited_by} changes every earlier key. "
                 "Use reuse=Exact() for this prompt, or a shorter one."
             )
-
-    def _room(self, layout: Layout, asked: int) -> int:
-        tokens = len(layout.ids)
-        if not tokens:
-            raise PromptError("the prompt is empty: there is nothing to generate from")
-        if self._window is None:
-            return asked
-        if tokens >= self._window:
-            raise PromptError(
-                f"the prompt has {tokens} tokens; the model's window holds {self._window}, the "
-                "answer included"
-            )
-        return min(asked, self._window - tokens)
 
     def _prefilled(
         self,

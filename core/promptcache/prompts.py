@@ -28,6 +28,7 @@ from promptcache.pml import (
     Prompt,
     Schema,
     Text,
+    Turn,
     find_schema,
     parse_prompt,
     parse_schema,
@@ -122,6 +123,14 @@ class Prompts:
         """Let recognised prompts that begin so use it as context, those of `documents` always."""
         self._contexts.declare(beginning, documents)
 
+    def read_prompt(self, prompt: str | Prompt) -> Prompt:
+        """A prompt from its markup, or as it is. PromptError for what is neither."""
+        if not isinstance(prompt, str | Prompt):
+            raise PromptError(
+                f"the prompt is a {type(prompt).__name__}; expected PML as text, or a Prompt"
+            )
+        return parse_prompt(prompt) if isinstance(prompt, str) else prompt
+
     def from_pml(
         self, prompt: str | Prompt, documents: Mapping[str, str], schema: Schema | None = None
     ) -> tuple[Segment, ...]:
@@ -129,11 +138,7 @@ class Prompts:
 
         `schema` is the prompt's own, where it brings one; it is not registered.
         """
-        if not isinstance(prompt, str | Prompt):
-            raise PromptError(
-                f"the prompt is a {type(prompt).__name__}; expected PML as text, or a Prompt"
-            )
-        asked = parse_prompt(prompt) if isinstance(prompt, str) else prompt
+        asked = self.read_prompt(prompt)
         if schema is not None and not isinstance(schema, Schema):
             raise PromptError(
                 f"schema={schema!r:.80} is not a Schema; parse_schema makes one of PML"
@@ -216,3 +221,8 @@ class Prompts:
         enough = tools or content_of(preamble) >= WORTHWHILE
         known = len(shown) if whole and enough else 0
         return (*self._contexts.mark(rendered, known, turns=turns), *opening)
+
+
+def answered(prompt: Prompt) -> bool:
+    """Whether a prompt holds an earlier answer of its own."""
+    return any(isinstance(c, Turn) and c.role == "assistant" for c in prompt.children)

@@ -51,6 +51,8 @@ class Asking(EngineSettings, FunctionCallingLLM):
     def _begun(self, prompt: Prompt, given: Mapping[str, Any]) -> Stream:
         options = self.request_options(given)
         options.pop("parallel_tool_calls", None)
+        if self.context_window is not None:
+            options.setdefault("window", self.context_window)
         if isinstance(prompt, str):
             return self._continued(prompt, options)
         said = prompt.translation if isinstance(prompt, TranslatedMessages) else None

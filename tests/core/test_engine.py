@@ -17,7 +17,7 @@ from promptcache import (
     Stage,
 )
 from promptcache.contexts import Contexts
-from promptcache.errors import PromptError
+from promptcache.errors import OptionError, PromptError
 from promptcache.model import encode as encoding
 from promptcache.prompts import Prompts, as_module
 from promptcache.segments import Kind
@@ -173,3 +173,25 @@ def test_a_format_gets_the_tokenizers_bos_once() -> None:
     for written in ("<|user|>", "<s><|user|>"):
         segments = prompts.from_text([Frame(written), "Well?"], as_module)
         assert "".join(s.text for s in segments if s.kind is Kind.CONTROL) == "<s><|user|>"
+
+
+def test_a_request_may_have_a_smaller_window_than_the_model() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    reply = cache.generate_text("word " * 6, window=34, max_new_tokens=9)
+    assert reply.usage.output_tokens == 4
+    assert reply.trace.warnings == ("the window leaves 4 tokens for the answer; 9 were asked for",)
+    with pytest.raises(PromptError, match="has 30 tokens; the window that was set holds 30"):
+        cache.generate_text("word " * 6, window=30)
+    with pytest.raises(OptionError, match="window=0 is not a positive number of tokens"):
+        cache.generate_text("word", window=0)
+
+
+def test_pml_that_goes_on_from_an_answer_says_what_of_earlier_turns_is_not_reused() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer())
+    cache.add_schema(
+        '<schema name="s"><system>Be brief, and answer from this.</system>'
+        '<user><collection name="notes"/></user></schema>'
+    )
+    turns = "<assistant>An answer that nobody gave.</assistant><user>And now?</user>"
+    reply = cache.generate(f'<prompt schema="s">Well?{turns}</prompt>', max_new_tokens=1)
+    assert any("earlier turns" in line for line in reply.trace.warnings)
