@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.llms import LLM, ChatMessage, MockLLM
-from llama_index.core.prompts import BasePromptTemplate, LangchainPromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, LangchainPromptTemplate
 
 from llama_index_promptcache.marking import DIGITS, Marks, Render, chosen_by
 from llama_index_promptcache.messages import to_engine
@@ -136,6 +136,22 @@ def variables_of(
     return list(names), holding
 
 
+def up_to_documents(
+    template: BasePromptTemplate, llm: BaseLLM, documents: Sequence[str]
+) -> BasePromptTemplate:
+    """A chat template without the messages behind its documents, which say nothing of a schema;
+    any other template as it is.
+    """
+    chosen = chosen_by(template, llm)
+    if type(chosen) is not ChatPromptTemplate or chosen.output_parser is not None:
+        return template
+    messages = chosen.message_templates
+    holding = [n for n, m in enumerate(messages) if {*m.get_template_vars()} & {*documents}]
+    if not holding:
+        return template
+    return chosen.model_copy(update={"message_templates": messages[: holding[-1] + 1]})
+
+
 def turns_of(messages: Iterable[Spoken], marks: Marks) -> list[Turn]:
     """Marked messages as turns."""
     return [Turn(role, tuple(marks.parts(text))) for role, text in messages]
@@ -146,8 +162,8 @@ def outline_of(turns: Sequence[Turn], documents: Sequence[str]) -> Outline:
 
     What comes after the last of them is each prompt's own: text there is computed with all
     documents in view, and the turns of a conversation differ. Raises TemplateError where prompts
-    differ in a message before the one with the first documents: these would have another beginning
-    in every prompt.
+    differ in a message before the one with the first documents, or where an assistant has spoken
+    before it, as conversations have it: documents would have another beginning in every prompt.
     """
     firsts: dict[str, tuple[int, int]] = {}
     for number, turn in enumerate(turns):
@@ -161,6 +177,8 @@ def outline_of(turns: Sequence[Turn], documents: Sequence[str]) -> Outline:
     for number, turn in enumerate(turns):
         if number == first and outliner.cut_at:
             raise _no_beginning(outliner.cut_at[1])
+        if number < first and turn.role == "assistant":
+            raise _no_beginning(Opaque("an answer of the assistant's"))
         shared = turn.parts[: end + 1] if number == last else ()
         outliner.add(turn if number < last else Turn(turn.role, (*shared, own)))
     return outliner.finished()
@@ -195,7 +213,7 @@ def _no_beginning(part: Part) -> TemplateError:
     what = f"the variable {part.name!r}" if isinstance(part, Variable) else what
     return TemplateError(
         f"{what} stands in a message before that of the documents, "
-        "so they have another beginning in every prompt: give it a value with "
+        "so they have another beginning in every prompt: give a variable a value with "
         "template.partial_format(...), or cache documents without a prompt, and they are encoded "
         "after what the first prompt shows"
     )

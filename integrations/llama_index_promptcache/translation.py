@@ -18,7 +18,7 @@ from llama_index.core.prompts import BasePromptTemplate
 
 from llama_index_promptcache.marking import Marks, Render, chosen_by, listening
 from llama_index_promptcache.messages import to_engine
-from llama_index_promptcache.templates import outline_of, turns_of, variables_of
+from llama_index_promptcache.templates import outline_of, turns_of, up_to_documents, variables_of
 from promptcache.errors import PromptCacheError, TemplateError
 from promptcache.pml import Prompt, Schema
 from promptcache.templates import Filling, Outline, Region, Spoken, align, named, spoken_of
@@ -28,8 +28,11 @@ log = logging.getLogger("promptcache")
 SHORTEST = 32
 """Characters of the shortest passage that is worth being a module."""
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
-_NUMBER = re.compile(r"\ASource \d+:\n")
+_NUMBER = re.compile(r"\ASource \d+:(\n|\Z)")
 """What CitationQueryEngine writes in front of a node; another number in every prompt."""
+
+_WORD = re.compile(r"\w{3}")
+"""What tells a text from a mark in front of one."""
 
 Find = Callable[[str], Sequence[str]]
 """The registered documents in a text, in order."""
@@ -107,7 +110,8 @@ class Translator:
     def _outline(self, filled: _Filled, names: Sequence[str], documents: Sequence[str]) -> Outline:
         """What the template writes whatever these variables hold."""
         marks = Marks(names)
-        marked = marks.rendered(filled.template, self.llm, filled.given, self.render)
+        shown = up_to_documents(filled.template, self.llm, documents)
+        marked = marks.rendered(shown, self.llm, filled.given, self.render)
         return outline_of(turns_of(_said(marked), marks), documents)
 
     def _aligned(self, filled: _Filled, outline: Outline) -> Translation | None:
@@ -130,18 +134,22 @@ class Translator:
         documents: list[str] = []
         unknown: list[str] = []
         passages: list[str] = []
+        computed = 0
         for piece, known in _cut(text, self.find(text)):
             if known:
                 documents.append(piece)
             elif stripped := piece.strip():
                 unknown.append(stripped)
-                if self.cut_passages and not _is_printed(value):
-                    parts = [_NUMBER.sub("", part) for part in _BLANK.split(stripped)]
-                    cut = [p for p in parts if len(p) >= SHORTEST and p not in documents]
-                    documents += cut
-                    passages += cut
-        note = _note(variable, value, passages)
+                parts = [_NUMBER.sub("", part) for part in _BLANK.split(stripped)]
+                cut = [p for p in parts if self._is_module(p, value) and p not in documents]
+                documents += cut
+                passages += cut
+                computed += sum(bool(_WORD.search(p)) and p not in documents for p in parts)
+        note = _note(variable, value, len(passages), computed)
         return Found(Region(tuple(documents), text), unknown, note)
+
+    def _is_module(self, passage: str, value: object) -> bool:
+        return self.cut_passages and len(passage) >= SHORTEST and not _is_printed(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +185,24 @@ def _is_printed(value: object) -> bool:
     return not isinstance(value, str) and str(value) == repr(value)
 
 
-def _note(variable: str, value: object, passages: Sequence[str]) -> str | None:
+def _note(variable: str, value: object, passages: int, computed: int) -> str | None:
+    """What is to be said of a value's text that belongs to no registered document."""
     if _is_printed(value):
         return (
             f"{variable!r} was given as a {type(value).__name__}, and the prompt holds what Python "
             "prints of it: text with line breaks or quotes in it is not found there. "
             "simple_summarize does so; with WholeNodePromptHelper it does not"
         )
-    if passages:
-        return (
-            f"{len(passages)} passages in {variable!r} belong to no registered document; each, "
-            "from one blank line to the next, is a module of its own. Whole nodes are, once they "
-            "are registered: by PromptCacheEncoder, cache_documents or observe_retrievers"
-        )
-    return None
+    are = "is a module of its own" if passages == 1 else "are modules of their own"
+    of_both = [f"{passages} {are}"] if passages else []
+    of_both += [f"{computed} {'is' if computed == 1 else 'are'} computed"] if computed else []
+    if not of_both:
+        return None
+    number = passages + computed
+    return (
+        f"{number} passage{'s' * (number > 1)} of {variable!r}, from one blank line to the next, "
+        f"belong{'s' * (number == 1)} to no registered document: {', '.join(of_both)}"
+    )
 
 
 def _said(messages: Sequence[ChatMessage]) -> list[Spoken]:

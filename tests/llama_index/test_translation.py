@@ -31,9 +31,9 @@ from promptcache.errors import TemplateError
 from promptcache.pml import resolve
 from promptcache.reply import Reply
 from promptcache.templates import spoken_of
-from promptcache.trace import Provenance
 from support.llama import words_tokenizer
 from support.rag import tiny_engine
+from support.reuse import tokens_reused
 
 TEXTS = [
     "The lighthouse of Arven is 31 metres tall and painted white.",
@@ -43,7 +43,6 @@ TEXTS = [
 NODES = [NodeWithScore(node=TextNode(text=text), score=1.0) for text in TEXTS]
 JOINED = "\n\n".join(TEXTS)
 TEMPLATE = PromptTemplate("Use only this:\n{context_str}\nQuestion: {query_str}")
-REUSED = (Provenance.EXACT, Provenance.APPROXIMATE)
 
 
 def model(engine: PromptCache | None = None, **options: Any) -> PromptCacheLLM:
@@ -74,15 +73,6 @@ def translated(
 
 def sent(reply: Reply) -> str:
     return "".join(span.text for span in reply.trace)
-
-
-def tokens_reused(reply: Reply) -> int:
-    """Of documents alone."""
-    return sum(
-        span.tokens - span.recomputed
-        for span in reply.trace
-        if span.module not in (None, "preamble", "conversation") and span.provenance in REUSED
-    )
 
 
 LATER = [("user", "Good day."), ("assistant", "Yes {context_str}?"), ("user", "{query_str}")]
@@ -413,7 +403,10 @@ def test_passages_between_blank_lines_are_modules_of_their_own_and_noted() -> No
     assert second.usage.encoded == 0
     assert tokens_reused(second) == sum(map(llm.engine.count_tokens, TEXTS))
     [note] = second.trace.warnings
-    assert note.startswith("3 passages in 'context_str' belong to no registered document")
+    assert note == (
+        "3 passages of 'context_str', from one blank line to the next, belong to no registered "
+        "document: 3 are modules of their own"
+    )
 
 
 def test_passages_are_computed_where_they_are_not_to_be_cut() -> None:
@@ -422,7 +415,7 @@ def test_passages_are_computed_where_they_are_not_to_be_cut() -> None:
         for _ in range(2):
             llm.predict(CHAT_TEXT_QA_PROMPT, context_str=JOINED, query_str="Why?")
     assert [tokens_reused(reply) for reply in replies] == [0, 0]
-    assert not any("passages" in note for note in replies[1].trace.warnings)
+    assert replies[1].trace.warnings[0].endswith("no registered document: 3 are computed")
 
 
 def test_registered_documents_are_modules_and_only_the_rest_is_cut() -> None:
@@ -433,7 +426,8 @@ def test_registered_documents_are_modules_and_only_the_rest_is_cut() -> None:
     assert [*translation.documents.values()] == TEXTS
     assert translation.passages == ("\n\n".join([*TEXTS[1:], "Short."]),)
     [note] = translation.notes
-    assert note.startswith("2 passages in 'context_str'")
+    assert note.startswith("3 passages of 'context_str'")
+    assert note.endswith("2 are modules of their own, 1 is computed")
 
 
 def test_a_list_in_place_of_text_is_noted() -> None:
@@ -579,3 +573,36 @@ def test_the_schema_of_random_templates_is_that_of_all_their_prompts(
     for values in (first, second):
         translation = translated(llm, template, **dict(zip(names, values, strict=True)))
         assert translation is None or translation.schema == schema
+
+
+def test_a_conversation_before_the_documents_is_no_beginning_of_theirs() -> None:
+    """Each turn would be another preamble; as plain messages, the system message is theirs."""
+    llm = model()
+    llm.cache_documents(NODES, progress=False)
+    said = [("user", "Good day."), ("assistant", "Good day to you.")]
+    with llm.engine.recording() as replies:
+        for turn in range(4):
+            last = ("user", "Notes:\n{context_str}\n{query_str}")
+            template = chat(("system", "You know the whole of the library."), *said, last)
+            llm.predict(template, context_str=JOINED, query_str=f"Why {turn}?")
+            said += [("user", f"Why {turn}?"), ("assistant", "Because.")]
+    assert [reply.usage.encoded > 0 for reply in replies] == [True, False, False, False]
+
+
+def test_what_follows_the_documents_costs_no_second_rendering(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    llm = model()
+    turns = [("user", "Why?"), ("assistant", "Because.")] * 50
+    template = chat(("system", "Use\n{context_str}"), *turns, ("user", "{query_str}"))
+    rendered = []
+    fill = ChatPromptTemplate.format_messages
+
+    def counted(self: ChatPromptTemplate, *args: Any, **kwargs: Any) -> list[ChatMessage]:
+        rendered.append(len(self.message_templates))
+        return fill(self, *args, **kwargs)
+
+    monkeypatch.setattr(ChatPromptTemplate, "format_messages", counted)
+    messages = llm._get_messages(template, context_str=JOINED, query_str="Why?")
+    assert isinstance(messages, TranslatedMessages) and messages.translation is not None
+    assert rendered == [len(turns) + 2, 1]
