@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts import BasePromptTemplate
@@ -24,11 +24,20 @@ from llama_index.core.schema import (
 
 from promptcache import CachedDocuments, PromptCache
 from promptcache.errors import OptionError, PromptError
+from promptcache.pml import Schema
+from promptcache.prompts import FramedText
 
 Piece = BaseNode | NodeWithScore | str
 """A document, a node of one, a node as retrievers return it, or a text."""
 DocumentSource = BaseReader | ReaderConfig | Iterable[Piece]
 """A reader, which is read lazily where it can be, or documents, nodes or texts."""
+
+
+class Front(TypedDict, total=False):
+    """What documents stand behind, as the engine takes it; empty where that is not known."""
+
+    schema: Schema
+    preamble: FramedText
 
 
 @runtime_checkable
@@ -50,8 +59,11 @@ class CachesDocuments(Protocol):
         """Register documents; with a prompt, encode them after what it has in front of them.
 
         What is known is not encoded again. Raises TemplateError for a prompt in which it cannot
-        be known what stands before the documents, whether there are documents or not.
+        be known what stands before the documents.
         """
+
+    def front_of(self, prompt: BasePromptTemplate) -> Front:
+        """What the model's prompts have in front of their documents. Raises as above."""
 
 
 def texts_of(source: DocumentSource, splitter: TransformComponent | None = None) -> Iterable[str]:
@@ -130,7 +142,8 @@ def checked_prompt(prompt: object, llm: CachesDocuments) -> BasePromptTemplate |
             f"prompt is a {_name_of(prompt)}; expected a prompt template, for example "
             "PromptTemplate('Context:\\n{context_str}\\n\\nQuestion: {query_str}'), or None"
         )
-    llm.cache_documents([], prompt, progress=False)
+    if prompt is not None:
+        llm.front_of(prompt)
     return prompt
 
 

@@ -1,9 +1,10 @@
 """PromptCacheEncoder: nodes that pass through an ingestion pipeline are encoded for a model.
 
 A pipeline skips its transformations in two cases: nodes that its cache or its docstore knows do
-not pass, and with `num_workers` they pass in processes that have no model. Neither costs more
-than time: a node that was not encoded here is encoded when a first prompt holds it, if it is
-registered, which PromptCachePostprocessor and observe_retrievers do when it is retrieved.
+not pass, and with `num_workers` they pass in processes that have no model. Either may leave a model
+without nodes that it never saw, after a restart for one. Such a node is a node again when something
+registers it: `cache_documents`, or PromptCachePostprocessor and observe_retrievers when it is
+retrieved. It is encoded then when a first prompt holds it; until then its text is any other text.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated, Any
 
-from llama_index.core.base.llms.base import BaseLLM
-from llama_index.core.prompts import BasePromptTemplate, SelectorPromptTemplate
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
 from llama_index.core.schema import BaseNode, TransformComponent
 from pydantic import Field, SkipValidation
 
-from llama_index_promptcache.documents import CachesDocuments, checked_llm, checked_prompt
+from llama_index_promptcache.documents import (
+    CachesDocuments,
+    Front,
+    checked_llm,
+    checked_prompt,
+)
+from promptcache.pml import write
 
 log = logging.getLogger("promptcache")
 
@@ -36,8 +42,12 @@ class PromptCacheEncoder(TransformComponent):
     and encoded when a first request shows what stands before them. Put it last, behind all that
     changes texts or metadata.
 
-    The pipeline's cache takes two encoders for the same when they have the same model, tokenizer
-    and prompt. In a worker process (`num_workers`) there is no model: nodes pass, and a line is
+    Nodes that a pipeline's cache or docstore knows do not pass, after a restart either, when the
+    model does not know them: `cache_documents` takes what the pipeline gave before.
+
+    The pipeline's cache takes two encoders for the same when nodes are encoded by the same model
+    after the same text, whatever makes it: the prompt, a system prompt, the chat template. In a
+    worker process (`num_workers`) there is no model: nodes pass, and a line is
     logged.
 
     Raises OptionError for a model that is none of ours or what is no prompt, and TemplateError
@@ -81,12 +91,13 @@ class PromptCacheEncoder(TransformComponent):
         return await asyncio.to_thread(self, nodes, **kwargs)
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
-        """What a pipeline's cache knows this encoder by: hashes of its model and its prompt."""
-        prompt = None if self.prompt is None else _digest(self.prompt, self.llm)
+        """What a pipeline's cache knows this encoder by: hashes of its model, and of what that
+        model's prompts have in front of the nodes.
+        """
         return {
             "class_name": self.class_name(),
             "model": self.llm.engine.fingerprint,
-            "prompt": prompt,
+            "front": None if self.prompt is None else _digest(self.llm.front_of(self.prompt)),
         }
 
     def __reduce__(self) -> tuple[type[TransformComponent], tuple[()]]:
@@ -103,27 +114,15 @@ class _Elsewhere(TransformComponent):
 
     def __call__(self, nodes: Sequence[BaseNode], **_: Any) -> Sequence[BaseNode]:
         log.warning(
-            "%d nodes were not encoded: a worker process of a pipeline has no model. They are "
-            "encoded when a first prompt holds them, or now with num_workers=None",
+            "%d nodes were neither encoded nor registered: a worker process of a pipeline has no "
+            "model. Leave num_workers out, give the pipeline's nodes to llm.cache_documents, or "
+            "let PromptCachePostprocessor or observe_retrievers register them",
             len(nodes),
         )
         return nodes
 
 
-def _digest(prompt: BasePromptTemplate, llm: object) -> str:
-    """A hash of what a template says, the same in every process."""
-    if isinstance(prompt, SelectorPromptTemplate):
-        prompt = prompt.select(llm if isinstance(llm, BaseLLM) else None)
-    said = (
-        type(prompt).__name__,
-        prompt.get_template(),
-        sorted(prompt.kwargs.items()),
-        sorted((prompt.template_var_mappings or {}).items()),
-        sorted((name, _name_of(f)) for name, f in (prompt.function_mappings or {}).items()),
-    )
-    return blake2b(repr(said).encode(errors="surrogatepass"), digest_size=16).hexdigest()
-
-
-def _name_of(function: object) -> str:
-    named = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{getattr(function, '__module__', '')}.{named}"
+def _digest(front: Front) -> str:
+    """A hash of what nodes are encoded after, the same in every process."""
+    said = write(front["schema"]) if "schema" in front else repr(front["preamble"])
+    return blake2b(said.encode(errors="surrogatepass"), digest_size=16).hexdigest()

@@ -26,7 +26,7 @@ from llama_index.core.schema import TransformComponent
 from llama_index.core.tools import BaseTool
 
 from llama_index_promptcache.asking import Asking
-from llama_index_promptcache.documents import DocumentSource, texts_of
+from llama_index_promptcache.documents import DocumentSource, Front, texts_of
 from llama_index_promptcache.framing import (
     Formatting,
     beginning,
@@ -107,8 +107,16 @@ class PromptCacheLLM(Asking):
         what stands before the documents, and PromptError for what is not a document.
         """
         texts = texts_of(documents, splitter)
-        front = {} if prompt is None else self._front(prompt)
+        front = Front() if prompt is None else self.front_of(prompt)
         return self.engine.cache_documents(texts, **front, progress=progress, pin=pin)
+
+    def forget_documents(self, documents: DocumentSource) -> int:
+        """Take documents out of the register, and their states out of the store.
+
+        They are those that `cache_documents` was given, or the nodes that a splitter made of
+        them. How many were registered. Raises PromptError for what is not a document.
+        """
+        return self.engine.forget_documents(texts_of(documents))
 
     def schema_from_prompt(self, prompt: BasePromptTemplate) -> Schema:
         """The schema of the prompts that a template makes for this LLM.
@@ -246,10 +254,10 @@ class PromptCacheLLM(Asking):
             return formatted_messages(self._as_text, self._filled(prompt, values))
         return self._get_prompt(prompt, **values)
 
-    def _front(self, prompt: BasePromptTemplate) -> dict[str, Any]:
-        """What documents stand behind in a template's prompts, as the engine takes it."""
+    def front_of(self, prompt: BasePromptTemplate) -> Front:
+        """What documents stand behind in a template's prompts. Raises as `cache_documents` does."""
         if self._chats and not self._writes_text:
-            return {"schema": self.schema_from_prompt(prompt)}
+            return Front(schema=self.schema_from_prompt(prompt))
         filled = ""
 
         def render(template: BasePromptTemplate, values: Mapping[str, Any]) -> str:
@@ -258,7 +266,7 @@ class PromptCacheLLM(Asking):
             return filled
 
         before = text_before_documents(prompt, render, self, self.document_variables)
-        return {"preamble": beginning(filled, len(before))}
+        return Front(preamble=beginning(filled, len(before)))
 
     def _prepare_chat_with_tools(
         self,

@@ -33,6 +33,7 @@ from langchain_promptcache import ChatPromptCache
 from langchain_promptcache.demo.plain import PlainChat
 from promptcache import NoReuse
 from support.rag import PROMPT, Shelf, tiny_engine
+from support.reuse import tokens_reused
 from support.words import byte_tokenizer
 from support.zoo import model
 
@@ -211,20 +212,6 @@ def heard(case: Case, llm: BaseChatModel, documents: list[Document]) -> list[AIM
     return ear.messages
 
 
-def share_reused(messages: list[AIMessage], llm: ChatPromptCache) -> float:
-    """Of the documents' tokens, how many came from their modules."""
-    spans = [span for message in messages for span in message.response_metadata["provenance"]]
-    texts = {document.page_content for document in DOCUMENTS}
-    found = [
-        span["tokens"] - span["recomputed"]
-        for span in spans
-        if span["provenance"] in ("exact", "approximate")
-        and any(text.startswith(span["text"][:40]) for text in texts)
-        and span["module"] not in (None, "preamble", "conversation")
-    ]
-    return sum(found) / sum(llm.get_num_tokens(text) for text in texts)
-
-
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_document_tokens_are_all_reused_when_they_come_again_or_the_reply_says_why_not(
     case: Case,
@@ -234,7 +221,8 @@ def test_document_tokens_are_all_reused_when_they_come_again_or_the_reply_says_w
     orders = [DOCUMENTS, SHUFFLED, [*SHUFFLED[1:], SHUFFLED[0]]]
     for call in range(case.calls + 1):
         messages = heard(case, llm, orders[call % len(orders)])
-    share = share_reused(messages, llm)
+    whole = sum(llm.get_num_tokens(document.page_content) for document in DOCUMENTS)
+    share = sum(tokens_reused(message.response_metadata) for message in messages) / whole
     notes = [note for m in messages for note in m.response_metadata["notes"]]
     print(f"{case.name:34} {share:6.0%}  {notes[:1] if case.reason else ''}")
     if case.reason:

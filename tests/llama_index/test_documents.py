@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.node_parser import MarkdownNodeParser, SentenceSplitter
+from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
 from llama_index.core.readers import SimpleDirectoryReader, StringIterableReader
 from llama_index.core.readers.base import BasePydanticReader, BaseReader, ReaderConfig
 from llama_index.core.response_synthesizers import Accumulate
@@ -20,9 +21,10 @@ from llama_index.core.schema import (
     TextNode,
 )
 
+from llama_index_promptcache import PromptCacheLLM
 from llama_index_promptcache.documents import checked_llm, checked_prompt, text_of, texts_of
 from promptcache.errors import OptionError, PromptError
-from support.caching_llm import NODES, QUESTION, TEXTS, CachingLLM, scored
+from support.llama import NODES, QUESTION, TEXTS, scored, tiny_llm
 
 HIDING = TextNode(
     text=" Words. ",
@@ -37,9 +39,10 @@ HIDING = TextNode(
 
 @pytest.mark.parametrize("node", [*NODES, HIDING, Document(text="A.\n", metadata={"by": "B"})])
 def test_the_text_of_a_node_is_what_a_synthesizer_sends_of_it(node: TextNode) -> None:
-    llm = CachingLLM()
-    Accumulate(llm=llm).synthesize(QUESTION, scored([node]))
-    [reply] = llm.replies
+    llm = tiny_llm()
+    with llm.engine.recording() as replies:
+        Accumulate(llm=llm).synthesize(QUESTION, scored([node]))
+    [reply] = replies
     sent = "".join(span.text for span in reply.trace.spans)
     before, text, after = sent.partition(text_of(node))
     assert text
@@ -60,7 +63,7 @@ def test_what_has_no_text_is_skipped() -> None:
         Node(image_resource=MediaResource(url="http://localhost/c.png")),
         TextNode(text=" \n"),
     ]
-    report = CachingLLM().cache_documents([NODES[0], *images], progress=False)
+    report = tiny_llm().cache_documents([NODES[0], *images], progress=False)
     assert (report.added, report.skipped) == (1, 3)
 
 
@@ -170,12 +173,24 @@ def test_what_is_no_document_or_splitter_or_model_or_prompt_is_refused() -> None
         texts_of(NODES, SentenceSplitter)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="llm is a str; expected a PromptCacheLLM"):
         checked_llm("pocket")
-    with pytest.raises(OptionError, match="llm is a class CachingLLM; expected"):
-        checked_llm(CachingLLM)
+    with pytest.raises(OptionError, match="llm is a class PromptCacheLLM; expected"):
+        checked_llm(PromptCacheLLM)
     with pytest.raises(OptionError, match="prompt is a str; expected a prompt template"):
-        checked_prompt("{context_str}", CachingLLM())
+        checked_prompt("{context_str}", tiny_llm())
 
 
 def test_a_model_is_found_behind_what_structures_its_output() -> None:
-    llm = CachingLLM()
+    llm = tiny_llm()
     assert checked_llm(llm.as_structured_llm(TextNode)) is llm
+
+
+@pytest.mark.parametrize("forgotten", [NODES, scored(NODES), TEXTS, (node for node in NODES)])
+def test_documents_are_forgotten_as_they_were_given(forgotten: Any) -> None:
+    llm = tiny_llm()
+    llm.cache_documents(NODES, DEFAULT_TEXT_QA_PROMPT_SEL, progress=False)
+    assert llm.forget_documents(forgotten) == len(NODES)
+    assert llm.forget_documents(NODES) == 0
+    again = llm.cache_documents(NODES, DEFAULT_TEXT_QA_PROMPT_SEL, progress=False)
+    assert again.encoded == len(NODES)
+    with pytest.raises(PromptError, match="documents is a str; expected a reader"):
+        llm.forget_documents("text")

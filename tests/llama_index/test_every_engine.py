@@ -4,6 +4,7 @@ when the nodes come a second time, in another order, and why where it is not all
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,14 +22,15 @@ from llama_index.core.chat_engine import (
 from llama_index.core.llms import LLM
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.query_engine import CitationQueryEngine, RetrieverQueryEngine
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import MetadataMode, TextNode
 
 from llama_index_promptcache import PromptCacheLLM
 from promptcache import NoReuse
 from promptcache.recording import Recording
 from promptcache.reply import Reply
-from support.llama import PlainLLM, Shelf, node_tokens_reused, unspeakable, words_tokenizer
+from support.llama import PlainLLM, Shelf, unspeakable, words_tokenizer
 from support.rag import tiny_engine
+from support.reuse import tokens_reused
 from support.words import byte_tokenizer
 from support.zoo import model
 
@@ -142,6 +144,10 @@ def asked(case: Case, llm: PromptCacheLLM) -> tuple[Recording, int]:
     return replies, call
 
 
+def str_of(reply: Reply) -> str:
+    return "".join(span.text for span in reply.trace)
+
+
 @pytest.mark.parametrize("registered", [True, False], ids=["registered", "unknown"])
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_node_tokens_are_all_reused_when_they_come_again_or_the_reply_says_why_not(
@@ -154,7 +160,9 @@ def test_node_tokens_are_all_reused_when_they_come_again_or_the_reply_says_why_n
     if not case.prompts:
         assert not len(replies)
         return
-    share = node_tokens_reused(replies, TEXTS, llm.engine)
+    sent = [text for reply in replies for text in TEXTS if text in str_of(reply)]
+    whole = sum(map(llm.engine.count_tokens, sent))
+    share = sum(map(tokens_reused, replies)) / whole if whole else 0.0
     notes = [note for reply in replies for note in reply.trace.warnings]
     print(f"{case.name:28} {'registered' if registered else 'unknown':10} {share:6.0%}")
     if case.reason:
@@ -166,6 +174,41 @@ def test_node_tokens_are_all_reused_when_they_come_again_or_the_reply_says_why_n
         assert share == 1
         assert not [note for note in notes if "not recognised" in note or "not whole" in note]
         assert registered is not any("no registered document" in note for note in notes)
+
+
+ABOUT = {"file": "library.md"}
+PARAGRAPHS = [
+    TextNode(
+        text="The inn at Arven has 31 rooms and a bar.\n\nIt has never been full.", metadata=ABOUT
+    ),
+    TextNode(
+        text="The museum of Kolt opened in 1893, in a mill.\n\nEntry is free today.", metadata=ABOUT
+    ),
+]
+SHORT = [TextNode(text="Rooms: 31."), TextNode(text="Opened: 1893.")]
+
+
+@pytest.mark.parametrize(("nodes", "least"), [(PARAGRAPHS, 0.5), (SHORT, 0.0)])
+def test_unknown_nodes_of_several_paragraphs_or_few_words_are_reused_in_part_and_noted(
+    nodes: list[TextNode], least: float
+) -> None:
+    texts = [node.get_content(metadata_mode=MetadataMode.LLM) for node in nodes]
+    llm = swapped()
+    ask = query("compact")
+    for order in (nodes, nodes[::-1]):
+        with llm.engine.recording() as replies:
+            ask(order)
+    share = node_tokens_reused(replies, texts, llm.engine)
+    assert least <= share < 1
+    [note] = replies[0].trace.warnings
+    assert "belong to no registered document" in note
+    assert re.search(r"\d (is|are) computed$", note)
+    llm.cache_documents(nodes, progress=False)
+    for order in (nodes, nodes[::-1]):
+        with llm.engine.recording() as replies:
+            ask(order)
+    if nodes is PARAGRAPHS:  # the others are too short to be looked for
+        assert node_tokens_reused(replies, texts, llm.engine) == 1
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.prompts], ids=name_of)

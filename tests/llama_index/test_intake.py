@@ -1,8 +1,6 @@
-"""Encoder, postprocessor, observation and helper around the real PromptCacheLLM."""
+"""Encoder, postprocessor and helper, one after the other with one model."""
 
 from __future__ import annotations
-
-import pickle
 
 import pytest
 from llama_index.core import Settings
@@ -14,13 +12,11 @@ from llama_index.core.schema import Document, TextNode
 
 from llama_index_promptcache.encoder import PromptCacheEncoder
 from llama_index_promptcache.llm import PromptCacheLLM
-from llama_index_promptcache.observe import observe_retrievers
 from llama_index_promptcache.postprocessor import PromptCachePostprocessor
 from llama_index_promptcache.prompt_helper import WholeNodePromptHelper
-from promptcache.errors import TemplateError
 from promptcache.reply import Reply
 from promptcache.stream import Stream
-from support.caching_llm import NODES, QUESTION, TEXTS, Shelf
+from support.llama import NODES, QUESTION, TEXTS, Shelf
 from support.rag import tiny_engine
 
 
@@ -57,21 +53,6 @@ def test_what_a_pipeline_or_a_postprocessor_encoded_is_not_encoded_again(
         node_postprocessors=[PromptCachePostprocessor(llm, prompt)],
     ).query(QUESTION)
     assert encoded_by(llm, prompt) == 0
-
-
-def test_what_is_retrieved_is_registered(llm: PromptCacheLLM) -> None:
-    with observe_retrievers(llm):
-        Shelf(NODES).retrieve(QUESTION)
-    assert llm.engine.forget_documents(TEXTS) == len(TEXTS)
-
-
-def test_an_encoder_is_named_by_hashes_and_sent_without_its_model(llm: PromptCacheLLM) -> None:
-    encoder = PromptCacheEncoder(llm)
-    same = PromptCacheEncoder(PromptCacheLLM(engine=tiny_engine(), max_new_tokens=2))
-    assert encoder.to_dict() == same.to_dict()
-    assert len(pickle.dumps(encoder)) < 200
-    with pytest.raises(TemplateError):
-        PromptCacheEncoder(llm, PromptTemplate("{query_str}"))
 
 
 @pytest.mark.parametrize("mode", [ResponseMode.COMPACT, ResponseMode.TREE_SUMMARIZE])

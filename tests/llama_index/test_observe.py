@@ -20,12 +20,13 @@ from llama_index.core.tools import RetrieverTool, ToolMetadata
 from llama_index.core.vector_stores.types import VectorStoreQuery
 from llama_index_instrumentation import get_dispatcher
 
-from llama_index_promptcache.observe import observe_retrievers
+from llama_index_promptcache import PromptCacheLLM, observe_retrievers
 from promptcache import PromptCache
 from promptcache.errors import OptionError
 from promptcache.observing import Observation
-from support.caching_llm import NODES, QUESTION, TEXTS, CachingLLM, Shelf, reused, scored
+from support.llama import NODES, QUESTION, TEXTS, Shelf, scored, tiny_llm
 from support.rag import tiny_engine
+from support.reuse import share_reused, shares_reused
 
 RETRIEVER = Shelf(NODES)
 
@@ -35,36 +36,37 @@ def engine() -> PromptCache:
     return tiny_engine()
 
 
-@pytest.fixture
-def llm(engine: PromptCache) -> CachingLLM:
+@pytest.fixture(params=[None, False], ids=["chat model", "text model"])
+def llm(request: pytest.FixtureRequest, engine: PromptCache) -> PromptCacheLLM:
     engine.forget_documents(TEXTS)
-    return CachingLLM(engine)
+    return tiny_llm(engine, is_chat_model=request.param)
 
 
 @pytest.fixture
-def observation(llm: CachingLLM) -> Iterator[Observation]:
+def observation(llm: PromptCacheLLM) -> Iterator[Observation]:
     with observe_retrievers(llm) as observation:
         yield observation
 
 
-def registered(llm: CachingLLM, texts: list[str] = TEXTS) -> int:
+def registered(llm: PromptCacheLLM, texts: list[str] = TEXTS) -> int:
     """How many of the texts are registered; none is from here on."""
     return llm.engine.forget_documents(texts)
 
 
 def test_an_unchanged_query_engine_reuses_its_nodes_from_the_second_prompt_on(
-    llm: CachingLLM, observation: Observation
+    llm: PromptCacheLLM, observation: Observation
 ) -> None:
     shelf = Shelf(NODES)
     engine = RetrieverQueryEngine.from_args(shelf, llm=llm)
-    for nodes in (NODES, NODES[::-1]):
-        shelf.nodes = nodes
-        engine.query(QUESTION)
-    assert [reused(reply, TEXTS, llm.engine) for reply in llm.replies] == [0, 1]
+    with llm.engine.recording() as replies:
+        for nodes in (NODES, NODES[::-1]):
+            shelf.nodes = nodes
+            engine.query(QUESTION)
+    assert shares_reused(replies, TEXTS, llm.engine) == [0, 1]
 
 
 async def test_what_a_postprocessor_puts_in_a_nodes_place_is_registered_when_it_is_sent(
-    llm: CachingLLM, observation: Observation
+    llm: PromptCacheLLM, observation: Observation
 ) -> None:
     windows = ["The window around a first sentence.", "The window around another sentence."]
     nodes = [TextNode(text=f"{i}", metadata={"window": w}) for i, w in enumerate(windows)]
@@ -73,21 +75,24 @@ async def test_what_a_postprocessor_puts_in_a_nodes_place_is_registered_when_it_
     engine = RetrieverQueryEngine.from_args(
         Shelf(nodes), llm=llm, node_postprocessors=[MetadataReplacementPostProcessor("window")]
     )
-    for question in ("How?", "Why?"):
-        engine.query(question)
-    assert reused(llm.replies[1], windows, llm.engine) == 1
+    with llm.engine.recording() as replies:
+        for question in ("How?", "Why?"):
+            engine.query(question)
+    assert share_reused(replies[1], windows, llm.engine) == 1
     assert registered(llm, windows) == len(windows)
     await engine.aquery(QUESTION)
     assert registered(llm, windows) == len(windows)
 
 
-def test_what_a_reranker_returns_is_registered(llm: CachingLLM, observation: Observation) -> None:
+def test_what_a_reranker_returns_is_registered(
+    llm: PromptCacheLLM, observation: Observation
+) -> None:
     get_dispatcher("some.reranker").event(ReRankEndEvent(nodes=scored(NODES[:2])))
     assert registered(llm) == 2
 
 
 def test_every_thread_is_heard_also_one_that_knows_nothing_of_this_context(
-    llm: CachingLLM, observation: Observation
+    llm: PromptCacheLLM, observation: Observation
 ) -> None:
     def loop() -> None:
         asyncio.run(RETRIEVER.aretrieve(QUESTION))
@@ -102,7 +107,7 @@ def test_every_thread_is_heard_also_one_that_knows_nothing_of_this_context(
     assert registered(llm) == len(NODES)
 
 
-async def test_every_task_is_heard_also_one_that_began_before(llm: CachingLLM) -> None:
+async def test_every_task_is_heard_also_one_that_began_before(llm: PromptCacheLLM) -> None:
     begin = asyncio.Event()
 
     async def retrieve() -> None:
@@ -120,14 +125,14 @@ async def test_every_task_is_heard_also_one_that_began_before(llm: CachingLLM) -
 
 
 async def test_events_that_are_dispatched_asynchronously_are_heard(
-    llm: CachingLLM, observation: Observation
+    llm: PromptCacheLLM, observation: Observation
 ) -> None:
     await get_dispatcher("some.reranker").aevent(ReRankEndEvent(nodes=scored(NODES)))
     assert registered(llm) == len(NODES)
 
 
 def test_retrievers_inside_tools_indexes_and_other_retrievers_are_heard(
-    llm: CachingLLM, observation: Observation
+    llm: PromptCacheLLM, observation: Observation
 ) -> None:
     RetrieverTool(RETRIEVER, ToolMetadata("Looks it up.", "look")).call(QUESTION)
     assert registered(llm) == len(NODES)
@@ -141,7 +146,7 @@ def test_retrievers_inside_tools_indexes_and_other_retrievers_are_heard(
 
 
 def test_what_is_not_asked_as_a_retriever_is_not_heard(
-    llm: CachingLLM, observation: Observation
+    llm: PromptCacheLLM, observation: Observation
 ) -> None:
     index = VectorStoreIndex(list(NODES), embed_model=MockEmbedding(embed_dim=2))
     found = index.vector_store.query(VectorStoreQuery(query_embedding=[1.0, 0.5]))
@@ -150,7 +155,7 @@ def test_what_is_not_asked_as_a_retriever_is_not_heard(
 
 
 def test_a_dispatcher_that_does_not_propagate_is_not_heard(
-    llm: CachingLLM, observation: Observation, monkeypatch: pytest.MonkeyPatch
+    llm: PromptCacheLLM, observation: Observation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatcher = get_dispatcher("llama_index.core.base.base_retriever")
     monkeypatch.setattr(dispatcher, "propagate", False)
@@ -158,7 +163,7 @@ def test_a_dispatcher_that_does_not_propagate_is_not_heard(
     assert registered(llm) == 0
 
 
-def test_nothing_is_heard_before_or_after(llm: CachingLLM) -> None:
+def test_nothing_is_heard_before_or_after(llm: PromptCacheLLM) -> None:
     RETRIEVER.retrieve(QUESTION)
     with observe_retrievers(llm) as observation:
         pass
@@ -167,14 +172,14 @@ def test_nothing_is_heard_before_or_after(llm: CachingLLM) -> None:
     assert registered(llm) == 0
 
 
-def test_what_was_heard_stays_registered_after_the_end(llm: CachingLLM) -> None:
+def test_what_was_heard_stays_registered_after_the_end(llm: PromptCacheLLM) -> None:
     with observe_retrievers(llm.as_structured_llm(TextNode)):  # type: ignore[arg-type]
         RETRIEVER.retrieve(QUESTION)
     assert registered(llm) == len(NODES)
 
 
-def test_several_models_hear_and_each_stops_alone(llm: CachingLLM) -> None:
-    other = CachingLLM()
+def test_several_models_hear_and_each_stops_alone(llm: PromptCacheLLM) -> None:
+    other = tiny_llm()
     with observe_retrievers(other):
         with observe_retrievers(llm), observe_retrievers(llm):
             RETRIEVER.retrieve(QUESTION)
@@ -184,7 +189,7 @@ def test_several_models_hear_and_each_stops_alone(llm: CachingLLM) -> None:
 
 
 def test_observing_often_adds_one_handler_of_each_kind_and_again_after_a_reset(
-    llm: CachingLLM, monkeypatch: pytest.MonkeyPatch
+    llm: PromptCacheLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observe_retrievers(llm).close()
     before = len(root_dispatcher.event_handlers), len(root_dispatcher.span_handlers)
@@ -198,7 +203,7 @@ def test_observing_often_adds_one_handler_of_each_kind_and_again_after_a_reset(
 
 
 def test_a_node_that_cannot_be_registered_is_logged_and_breaks_nothing(
-    llm: CachingLLM, observation: Observation, caplog: pytest.LogCaptureFixture
+    llm: PromptCacheLLM, observation: Observation, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = [NODES[0], TextNode(text="a lone \ud800 surrogate", id_="odd"), NODES[1]]
     assert [n.node for n in Shelf(nodes).retrieve(QUESTION)] == nodes
@@ -209,17 +214,17 @@ def test_a_node_that_cannot_be_registered_is_logged_and_breaks_nothing(
 
 
 def test_an_engine_that_fails_is_no_other_engines_failure(
-    llm: CachingLLM, observation: Observation, monkeypatch: pytest.MonkeyPatch
+    llm: PromptCacheLLM, observation: Observation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tiny_engine()
     monkeypatch.setattr(broken, "cache_documents", lambda *_, **__: 1 / 0)
-    with observe_retrievers(CachingLLM(broken)):
+    with observe_retrievers(tiny_llm(broken)):
         assert [n.node for n in RETRIEVER.retrieve(QUESTION)] == NODES
     assert registered(llm) == len(NODES)
 
 
 def test_observing_does_not_keep_a_model_in_memory() -> None:
-    llm = CachingLLM()
+    llm = tiny_llm()
     observation = observe_retrievers(llm)
     assert observation.engine is llm.engine
     del llm

@@ -10,19 +10,20 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore
 
-from llama_index_promptcache.postprocessor import PromptCachePostprocessor
+from llama_index_promptcache import PromptCacheLLM, PromptCachePostprocessor
 from promptcache.errors import OptionError, PromptError, TemplateError
-from support.caching_llm import NODES, QUESTION, TEXTS, CachingLLM, Shelf, reused, scored
+from support.llama import NODES, QUESTION, TEXTS, Shelf, scored, tiny_llm
+from support.reuse import shares_reused
 
 PROMPT = PromptTemplate("Use this.\n\n{context_str}\n\nQuestion: {query_str}\n")
 
 
-@pytest.fixture
-def llm() -> CachingLLM:
-    return CachingLLM()
+@pytest.fixture(params=[None, False], ids=["chat model", "text model"])
+def llm(request: pytest.FixtureRequest) -> PromptCacheLLM:
+    return tiny_llm(is_chat_model=request.param)
 
 
-def test_nodes_come_out_as_they_went_in_and_are_registered(llm: CachingLLM) -> None:
+def test_nodes_come_out_as_they_went_in_and_are_registered(llm: PromptCacheLLM) -> None:
     nodes = scored(NODES[::-1])
     before = [node.model_copy(deep=True) for node in nodes]
     out = PromptCachePostprocessor(llm).postprocess_nodes(nodes, query_str=QUESTION)
@@ -33,14 +34,14 @@ def test_nodes_come_out_as_they_went_in_and_are_registered(llm: CachingLLM) -> N
 
 
 def test_with_a_prompt_they_are_encoded_after_what_it_has_in_front_of_them(
-    llm: CachingLLM,
+    llm: PromptCacheLLM,
 ) -> None:
     PromptCachePostprocessor(llm, PROMPT).postprocess_nodes(scored(NODES))
     assert llm.engine.store.keys() != []
     assert llm.cache_documents(NODES, PROMPT, progress=False).encoded == 0
 
 
-def engine_of(llm: CachingLLM, postprocessor: PromptCachePostprocessor) -> RetrieverQueryEngine:
+def engine_of(llm: PromptCacheLLM, postprocessor: PromptCachePostprocessor) -> RetrieverQueryEngine:
     return RetrieverQueryEngine.from_args(
         Shelf(NODES), llm=llm, text_qa_template=PROMPT, node_postprocessors=[postprocessor]
     )
@@ -48,16 +49,17 @@ def engine_of(llm: CachingLLM, postprocessor: PromptCachePostprocessor) -> Retri
 
 @pytest.mark.parametrize(("prompt", "shares"), [(None, [0, 1]), (PROMPT, [1, 1])])
 def test_a_query_engine_reuses_what_passed(
-    llm: CachingLLM, prompt: PromptTemplate | None, shares: list[float]
+    llm: PromptCacheLLM, prompt: PromptTemplate | None, shares: list[float]
 ) -> None:
     engine = engine_of(llm, PromptCachePostprocessor(llm, prompt))
-    for question in ("How tall?", "Who plays?"):
-        engine.query(question)
-    assert [reused(reply, TEXTS, llm.engine) for reply in llm.replies] == shares
+    with llm.engine.recording() as replies:
+        for question in ("How tall?", "Who plays?"):
+            engine.query(question)
+    assert shares_reused(replies, TEXTS, llm.engine) == shares
 
 
 async def test_the_event_loop_is_free_while_nodes_are_encoded(
-    llm: CachingLLM, monkeypatch: pytest.MonkeyPatch
+    llm: PromptCacheLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, reached, threads = asyncio.get_running_loop(), asyncio.Event(), []
     cache = llm.engine.cache_documents
@@ -78,17 +80,18 @@ async def test_the_event_loop_is_free_while_nodes_are_encoded(
     assert threads != [get_ident()]
 
 
-async def test_an_asynchronous_query_encodes_what_it_retrieves(llm: CachingLLM) -> None:
-    await engine_of(llm, PromptCachePostprocessor(llm, PROMPT)).aquery(QUESTION)
-    assert reused(llm.replies[0], TEXTS, llm.engine) == 1
+async def test_an_asynchronous_query_encodes_what_it_retrieves(llm: PromptCacheLLM) -> None:
+    with llm.engine.recording() as replies:
+        await engine_of(llm, PromptCachePostprocessor(llm, PROMPT)).aquery(QUESTION)
+    assert shares_reused(replies, TEXTS, llm.engine) == [1]
 
 
-def test_what_is_written_of_it_holds_no_model(llm: CachingLLM) -> None:
+def test_what_is_written_of_it_holds_no_model(llm: PromptCacheLLM) -> None:
     written = PromptCachePostprocessor(llm, PROMPT).to_json()
     assert written == '{"class_name": "PromptCachePostprocessor"}'
 
 
-def test_what_cannot_be_done_is_said_when_it_is_made(llm: CachingLLM) -> None:
+def test_what_cannot_be_done_is_said_when_it_is_made(llm: PromptCacheLLM) -> None:
     with pytest.raises(OptionError, match="llm is a Shelf; expected a PromptCacheLLM"):
         PromptCachePostprocessor(Shelf(NODES))  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="prompt is a str; expected a prompt template"):
@@ -101,7 +104,7 @@ def test_what_cannot_be_done_is_said_when_it_is_made(llm: CachingLLM) -> None:
         PromptCachePostprocessor(llm).postprocess_nodes([{}])  # type: ignore[list-item]
 
 
-def test_nothing_retrieved_is_nothing_cached(llm: CachingLLM) -> None:
+def test_nothing_retrieved_is_nothing_cached(llm: PromptCacheLLM) -> None:
     nothing: list[NodeWithScore] = []
     assert PromptCachePostprocessor(llm, PROMPT).postprocess_nodes(nothing) is nothing
     assert llm.engine.store.keys() == []

@@ -1,9 +1,9 @@
-"""What tests of LlamaIndex's engines share: a shelf to retrieve from, and a plain model."""
+"""What tests of LlamaIndex share: nodes, a shelf to retrieve them from, and two models."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -22,13 +22,29 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from pydantic import PrivateAttr
 
+from llama_index_promptcache import PromptCacheLLM
 from promptcache import PromptCache
-from promptcache.reply import Reply
-from promptcache.trace import Provenance
+from support.rag import tiny_engine
 from support.words import byte_tokenizer
 from support.zoo import model
 
-REUSED = (Provenance.EXACT, Provenance.APPROXIMATE)
+NODES = [
+    TextNode(text="The lighthouse of Arven is 31 metres tall and painted white."),
+    TextNode(text="Mira Tollen plays the viola in Ostmark.", metadata={"title": "Mira"}),
+    TextNode(text="The Kolt museum opened in 1893, in a mill.\nEntry is free.\n"),
+]
+TEXTS = [
+    "The lighthouse of Arven is 31 metres tall and painted white.",
+    "title: Mira\n\nMira Tollen plays the viola in Ostmark.",
+    "The Kolt museum opened in 1893, in a mill.\nEntry is free.",
+]
+"""What synthesizers send of the nodes."""
+QUESTION = "How tall is it?"
+
+
+def tiny_llm(engine: PromptCache | None = None, **settings: Any) -> PromptCacheLLM:
+    """The product on a tiny random model, which says one token."""
+    return PromptCacheLLM(engine=engine or tiny_engine(), **{"max_new_tokens": 1, **settings})
 
 
 class Shelf(BaseRetriever):
@@ -39,7 +55,11 @@ class Shelf(BaseRetriever):
         self.nodes = nodes
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return [NodeWithScore(node=node, score=1.0) for node in self.nodes]
+        return scored(self.nodes)
+
+
+def scored(nodes: Sequence[TextNode]) -> list[NodeWithScore]:
+    return [NodeWithScore(node=node, score=1.0) for node in nodes]
 
 
 class PlainLLM(CustomLLM):
@@ -103,20 +123,3 @@ def unspeakable() -> tuple[int, ...]:
 def words_tokenizer(text: str) -> list[str]:
     """What LlamaIndex counts with where no model's tokenizer is set; needs no download."""
     return re.findall(r"\S+", text)
-
-
-def node_tokens_reused(
-    replies: Iterable[Reply], texts: Sequence[str], engine: PromptCache
-) -> float:
-    """Of the tokens of nodes in prompts, how many came from modules; 0 where no node is."""
-    reused = whole = 0
-    for reply in replies:
-        spans = [s for s in reply.trace if s.module not in (None, "preamble", "conversation")]
-        prompt = "".join(span.text for span in reply.trace)
-        for text in texts:
-            if text not in prompt:
-                continue
-            whole += engine.count_tokens(text)
-            own = [s for s in spans if s.text in text and s.provenance in REUSED]
-            reused += sum(span.tokens - span.recomputed for span in own)
-    return reused / whole if whole else 0.0

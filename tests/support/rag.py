@@ -12,6 +12,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.retrievers import BaseRetriever
 
 from promptcache import PromptCache
+from support.reuse import share_reused
 from support.words import TEMPLATE, byte_tokenizer
 from support.zoo import model
 
@@ -58,11 +59,5 @@ class Ear(BaseCallbackHandler):
 
 def reused(message: AIMessage, documents: list[Document], engine: PromptCache) -> float:
     """The share of the documents' tokens that an answer's prompt took from the cache."""
-    spans = message.response_metadata["provenance"]
-    found = sum(
-        span["tokens"] - span["recomputed"]
-        for span in spans
-        if span["module"] not in (None, "preamble", "conversation")
-        and span["provenance"] in ("exact", "approximate")
-    )
-    return found / sum(engine.count_tokens(d.page_content.strip()) for d in documents)
+    texts = [document.page_content.strip() for document in documents]
+    return share_reused(message.response_metadata, texts, engine)
