@@ -53,6 +53,14 @@ class DocumentCaching(EngineSettings):
         intake = Intake(self, prompt, document_variable=document_variable)
         return intake.take(documents, splitter=splitter, progress=progress, pin=pin)
 
+    def forget_documents(self, documents: DocumentSource) -> int:
+        """Take documents out of the register, and their states out of the store.
+
+        They are those that `cache_documents` was given, or the parts that a splitter made of
+        them. How many were registered. Raises PromptError for what is not a document.
+        """
+        return self.engine.forget_documents(texts_of(documents))
+
     @abstractmethod
     def front_of(self, prompt: BasePromptTemplate[Any], document_variable: str) -> Front:
         """What the prompts of a template have in front of their documents.

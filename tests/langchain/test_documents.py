@@ -12,7 +12,7 @@ from langchain_core.prompts import ChatPromptTemplate
 
 from core.text.short_templates import GEMMA_3, LLAMA_2, LLAMA_3, MISTRAL, QWEN_3
 from langchain_promptcache import ChatPromptCache
-from promptcache.errors import TemplateError
+from promptcache.errors import PromptError, TemplateError
 from support.rag import DOCUMENTS, PROMPT, Ear, reused, tiny_engine
 from support.words import TEMPLATE
 
@@ -92,3 +92,13 @@ def test_a_prompt_without_the_variable_caches_nothing(llm: ChatPromptCache) -> N
     text = DOCUMENTS[0].page_content
     llm.invoke(PROMPT.invoke({"context": text, "input": "?"}), config={"callbacks": [ear]})
     assert ear.message.usage_metadata["input_token_details"]["cache_creation"] == 0
+
+
+def test_documents_are_forgotten_as_they_were_given(llm: ChatPromptCache) -> None:
+    padded = [Document(f" {document.page_content}\n") for document in DOCUMENTS]
+    llm.cache_documents(padded, prompt=PROMPT, progress=False)
+    assert llm.forget_documents(iter(padded)) == len(DOCUMENTS)
+    assert llm.forget_documents(DOCUMENTS) == 0
+    assert llm.cache_documents(DOCUMENTS, prompt=PROMPT, progress=False).encoded == len(DOCUMENTS)
+    with pytest.raises(PromptError, match="documents is a str; expected a loader"):
+        llm.forget_documents("text")
