@@ -5,6 +5,7 @@ Colours come with a letter or a word each, so that none of it depends on seeing 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,8 @@ class Provenance(StrEnum):
         return _MEANINGS[self]
 
 
+NAME = 32
+"""Columns that the names of modules have at least, if they need them."""
 _MEANINGS = {
     Provenance.EXACT: "reused; equal to a full prefill's",
     Provenance.APPROXIMATE: "reused; encoded apart from what stands before it here",
@@ -121,20 +124,27 @@ class Trace:
         return legend
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False)
-        for column, justify in (("position", "right"), ("tokens", "right")):
-            table.add_column(column, justify=justify)  # type: ignore[arg-type]
-        for column in ("provenance", "module", "why", "text"):
-            table.add_column(column, no_wrap=column != "why", overflow="ellipsis")
-        for span in self.spans:
-            table.add_row(
+        noted = any(span.note for span in self.spans)
+        table = Table(box=None, pad_edge=False, expand=noted)
+        for column in ("position", "tokens"):
+            table.add_column(column, justify="right", no_wrap=True, min_width=len(column))
+        names = [_short_name(span.module or "") for span in self.spans]
+        widest = max(map(len, names), default=0)
+        table.add_column("provenance", no_wrap=True, min_width=len(Provenance.APPROXIMATE))
+        table.add_column("module", no_wrap=True, min_width=min(widest, NAME))
+        table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
+        if noted:
+            table.add_column("why", ratio=1)
+        for span, name in zip(self.spans, names, strict=True):
+            cells = (
                 str(span.start),
                 str(span.tokens),
                 _provenance_text(span),
-                Text(span.module or ""),
-                Text(span.note or ""),
+                Text(name),
                 Text(_shortened(span.text)),
+                Text(span.note or ""),
             )
+            table.add_row(*(cells if noted else cells[:-1]))
         return table
 
     def _warning_lines(self) -> list[str]:
@@ -148,7 +158,14 @@ def _provenance_text(span: Span) -> Text:
     return text
 
 
-def _shortened(text: str, width: int = 32) -> str:
+def _short_name(module: str) -> str:
+    """The end of a module's dotted name, a document's key by its first characters."""
+    *before, last = module.split(".")[-2:]
+    last = last[:8] + "…" if re.fullmatch("[0-9a-f]{16}", last) else last
+    return ".".join([*before, last])
+
+
+def _shortened(text: str, width: int = 60) -> str:
     flat = repr(text)[1:-1]
     return flat if len(flat) <= width else flat[: width - 1] + "…"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from promptcache import PromptCache, Provenance, Trace
+from promptcache import PromptCache, Provenance, Span, Trace
 from support.words import byte_tokenizer
 from support.zoo import model
 
@@ -45,3 +46,17 @@ def test_the_html_form_escapes_content_and_says_more_on_hover(trace: Trace) -> N
     assert "<b>" not in html
     assert "tier memory" in html
     assert "context preamble" in html
+
+
+def test_the_table_cuts_no_number_and_names_modules_in_short() -> None:
+    name = "prompt-8f56be0b.context_str.9a51024c95f57578"
+    spans = [
+        Span("The lighthouse of Arven. " * 9, 123, 45_678, Provenance.EXACT, module=name),
+        Span("What?", 5, 45_801, Provenance.NEW),
+    ]
+    first, second, third = str(Trace(tuple(spans))).splitlines()
+    assert first.split() == ["position", "tokens", "provenance", "module", "text"]
+    assert second.split()[:5] == ["45678", "123", "exact", "context_str.9a51024c…", "The"]
+    assert third.split() == ["45801", "5", "new", "What?"]
+    noted = str(Trace((*spans, replace(spans[1], note="it is not registered"))))
+    assert "it is not registered" in noted and "45678" in noted
