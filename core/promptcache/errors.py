@@ -94,3 +94,13 @@ def valid(value: str, names: Iterable[str], *, what: str = "valid") -> str:
     hint = f"; did you mean {close[0]!r}?" if close else ""
     shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
     return f"{hint} ({what}: {shown or 'none'})"
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in a message: "an int", "a Document", "None", "the class Document"."""
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

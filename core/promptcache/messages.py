@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
-from promptcache.errors import PromptError, valid
+from promptcache.errors import PromptError, kind_of, valid
 from promptcache.segments import Kind, Message, Segment
 from promptcache.text.recognize import AGAIN
 from promptcache.text.tools import FIELDS, fields_as_json
@@ -33,7 +33,7 @@ def parsed(messages: Sequence[MessageLike], recognise: Recognise, mark: Recognis
     """
     if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
         raise PromptError(
-            f"the messages are a {type(messages).__name__}; expected a list of "
+            f"the messages are {kind_of(messages)}; expected a list of "
             '{"role": ..., "content": ...}'
         )
     if not messages:
@@ -85,7 +85,7 @@ def _message(
 ) -> Message:
     where = f"message {index + 1}"
     if not isinstance(message, Mapping):
-        raise PromptError(f"{where} is a {type(message).__name__}, expected role and content")
+        raise PromptError(f"{where} is {kind_of(message)}, expected role and content")
     if unknown := [str(key) for key in message if key not in MESSAGE_FIELDS and message[key]]:
         raise PromptError(
             f"{where} has {unknown[0]!r}, which is not passed on{valid(unknown[0], MESSAGE_FIELDS)}"
@@ -125,7 +125,7 @@ def _block(block: Any, where: str, recognise: Recognise, mark: Recognise) -> Ite
 def check_text(text: object, where: str) -> None:
     """Raise PromptError for what is not text, or text that no tokenizer can read."""
     if not isinstance(text, str):
-        raise PromptError(f"{where} is a {type(text).__name__}, expected text")
+        raise PromptError(f"{where} is {kind_of(text)}, expected text")
     try:
         text.encode()
     except UnicodeEncodeError as error:

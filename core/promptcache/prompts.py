@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from promptcache.contexts import WORTHWHILE, Contexts, content_of, mark_beginning
-from promptcache.errors import PromptError, TemplateError
+from promptcache.errors import PromptError, TemplateError, kind_of
 from promptcache.messages import (
     MessageLike,
     Once,
@@ -100,9 +100,7 @@ class Prompts:
         if isinstance(schema, Schema):
             return schema
         if not isinstance(schema, str):
-            raise PromptError(
-                f"the schema is a {type(schema).__name__}; expected PML as text, or a Schema"
-            )
+            raise PromptError(f"the schema is {kind_of(schema)}; expected PML as text, or a Schema")
         return parse_schema(schema, base=None if base is None else Path(base))
 
     def _beginning_of(self, schema: Schema) -> tuple[Segment, ...]:
@@ -126,9 +124,7 @@ class Prompts:
     def read_prompt(self, prompt: str | Prompt) -> Prompt:
         """A prompt from its markup, or as it is. PromptError for what is neither."""
         if not isinstance(prompt, str | Prompt):
-            raise PromptError(
-                f"the prompt is a {type(prompt).__name__}; expected PML as text, or a Prompt"
-            )
+            raise PromptError(f"the prompt is {kind_of(prompt)}; expected PML as text, or a Prompt")
         return parse_prompt(prompt) if isinstance(prompt, str) else prompt
 
     def from_pml(
@@ -175,7 +171,7 @@ class Prompts:
             return [Segment(text)] if text else []
         if not isinstance(text, Sequence) or not all(isinstance(p, str | Frame) for p in text):
             raise PromptError(
-                f"{where} is a {type(text).__name__}, expected text, or a list of texts and Frames"
+                f"{where} is {kind_of(text)}, expected text, or a list of texts and Frames"
             )
         parts = [part for part in text if part and part != Frame("")]
         first = parts[0] if parts else ""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
-from promptcache.errors import OptionError, PromptError, TemplateError
+from promptcache.errors import OptionError, PromptError, TemplateError, kind_of
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.marks import Marks
@@ -115,9 +115,7 @@ class Shelf:
         a document that is not text.
         """
         if isinstance(documents, str) or not isinstance(documents, Iterable):
-            raise PromptError(
-                f"the documents are a {type(documents).__name__}; expected several texts"
-            )
+            raise PromptError(f"the documents are {kind_of(documents)}; expected several texts")
         place = self._placing.of_documents(schema, preamble)
         if place is None and pin:
             raise OptionError(
@@ -155,9 +153,7 @@ class Shelf:
     def remove(self, documents: Iterable[str]) -> int:
         """Forget texts, their names and their states; how many were registered."""
         if isinstance(documents, str) or not isinstance(documents, Iterable):
-            raise PromptError(
-                f"the documents are a {type(documents).__name__}; expected several texts"
-            )
+            raise PromptError(f"the documents are {kind_of(documents)}; expected several texts")
         known = 0
         for text in documents:
             check_text(text, "a document")

@@ -15,6 +15,7 @@ from langchain_promptcache.documents import DocumentSource, Splitter, texts_of
 from langchain_promptcache.settings import EngineSettings
 from langchain_promptcache.templates import DOCUMENT_VARIABLE
 from promptcache import CachedDocuments
+from promptcache.errors import OptionError, kind_of
 
 
 class Front(TypedDict, total=False):
@@ -70,7 +71,10 @@ class DocumentCaching(EngineSettings):
 
 
 class Intake:
-    """The way of documents into the engine of one model, behind one prompt's beginning."""
+    """The way of documents into the engine of one model, behind one prompt's beginning.
+
+    Raises OptionError for what is no prompt template, and TemplateError as the model does.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,11 @@ class Intake:
         *,
         document_variable: str = DOCUMENT_VARIABLE,
     ) -> None:
+        if prompt is not None and not isinstance(prompt, BasePromptTemplate):
+            raise OptionError(
+                f"prompt is {kind_of(prompt)}; expected a prompt template, for example "
+                "ChatPromptTemplate.from_template('Context: {context} Question: {input}'), or None"
+            )
         self.engine = llm.engine
         self._front = Front() if prompt is None else llm.front_of(prompt, document_variable)
 

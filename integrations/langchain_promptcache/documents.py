@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from langchain_core.document_loaders import BaseLoader
 from langchain_core.documents import BaseDocumentTransformer, Document
 
-from promptcache.errors import OptionError, PromptError
+from promptcache.errors import OptionError, PromptError, kind_of
 
 DocumentSource = BaseLoader | Iterable[Document | str]
 """A loader, which is read lazily, or documents or texts."""
@@ -47,8 +47,7 @@ def documents_of(source: DocumentSource) -> Iterable[Document | str]:
         return source.lazy_load()
     if isinstance(source, str | Document | Mapping) or not isinstance(source, Iterable):
         raise PromptError(
-            f"documents is a {type(source).__name__}; expected a loader, or a list of documents "
-            "or texts"
+            f"documents is {kind_of(source)}; expected a loader, or a list of documents or texts"
         )
     return source
 
@@ -62,7 +61,7 @@ def text_of(document: Document | str) -> str:
     """
     text = document.page_content if isinstance(document, Document) else document
     if not isinstance(text, str):
-        raise PromptError(f"a document is a {type(text).__name__}; expected a Document or a text")
+        raise PromptError(f"a document is {kind_of(text)}; expected a Document or a text")
     return text.strip()
 
 

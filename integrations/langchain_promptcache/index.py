@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, SkipValidation, field_validator
 from langchain_promptcache.documents import text_of
 from langchain_promptcache.intake import DocumentIntake, checked_k
 from langchain_promptcache.keywords import Keywords
-from promptcache.errors import OptionError
+from promptcache.errors import OptionError, kind_of
 
 
 class MissingIdsError(OptionError, ValueError):
@@ -64,7 +64,7 @@ class PromptModuleIndex(DocumentIntake, DocumentIndex):
     def _check_store(cls, given: object) -> object:
         if not isinstance(given, BaseStore):
             raise OptionError(
-                f"store is a {type(given).__name__}; expected a LangChain store of documents, for "
+                f"store is {kind_of(given)}; expected a LangChain store of documents, for "
                 "example InMemoryStore()"
             )
         return given

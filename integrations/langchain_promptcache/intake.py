@@ -25,7 +25,7 @@ from pydantic import (
 from langchain_promptcache.caching import DocumentCaching, Intake
 from langchain_promptcache.settings import sentence_of
 from langchain_promptcache.templates import DOCUMENT_VARIABLE
-from promptcache.errors import OptionError
+from promptcache.errors import OptionError, kind_of
 from promptcache.parameters import refuse_unknown
 
 
@@ -72,9 +72,7 @@ def checked_llm(llm: object) -> DocumentCaching:
     while isinstance(llm, RunnableBinding):
         llm = llm.bound
     if not isinstance(llm, DocumentCaching):
-        raise OptionError(
-            f"llm is a {type(llm).__name__}; expected a ChatPromptCache or a PromptCacheLLM"
-        )
+        raise OptionError(f"llm is {kind_of(llm)}; expected a ChatPromptCache or a PromptCacheLLM")
     return llm
 
 

@@ -23,7 +23,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from promptcache.errors import PromptError
+from promptcache.errors import PromptError, kind_of
 from promptcache.text.tools import short_id
 
 ROLES: tuple[tuple[type[BaseMessage], str], ...] = (
@@ -111,7 +111,7 @@ def _role(message: BaseMessage, number: int) -> str:
         if isinstance(message, kind):
             return role
     raise PromptError(
-        f"message {number} is a {type(message).__name__}; expected a system, human, AI, tool or "
+        f"message {number} is {kind_of(message)}; expected a system, human, AI, tool or "
         "chat message"
     )
 

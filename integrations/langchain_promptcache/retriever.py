@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SkipValidation, field_validator
 
 from langchain_promptcache.intake import DocumentIntake, checked_k
-from promptcache.errors import OptionError
+from promptcache.errors import OptionError, kind_of
 
 
 class PromptCacheRetriever(DocumentIntake, BaseRetriever):
@@ -42,7 +42,7 @@ class PromptCacheRetriever(DocumentIntake, BaseRetriever):
     def _check_retriever(cls, given: object) -> object:
         if not isinstance(given, Runnable):
             raise OptionError(
-                f"retriever is a {type(given).__name__}; expected a retriever, for example "
+                f"retriever is {kind_of(given)}; expected a retriever, for example "
                 "vector_store.as_retriever()"
             )
         return given

@@ -23,7 +23,7 @@ from llama_index.core.schema import (
 )
 
 from promptcache import CachedDocuments, PromptCache
-from promptcache.errors import OptionError, PromptError
+from promptcache.errors import OptionError, PromptError, kind_of
 from promptcache.pml import Schema
 from promptcache.prompts import FramedText
 
@@ -91,7 +91,7 @@ def documents_of(source: DocumentSource) -> Iterable[Piece]:
     single = isinstance(source, str | Mapping | BaseNode | NodeWithScore)
     if single or not isinstance(source, Iterable):
         raise PromptError(
-            f"documents is a {type(source).__name__}; expected a reader, or a list of documents, "
+            f"documents is {kind_of(source)}; expected a reader, or a list of documents, "
             "nodes or texts"
         )
     return source
@@ -106,9 +106,7 @@ def text_of(piece: Piece) -> str:
     node = piece.node if isinstance(piece, NodeWithScore) else piece
     text = node.get_content(metadata_mode=MetadataMode.LLM) if isinstance(node, BaseNode) else node
     if not isinstance(text, str):
-        raise PromptError(
-            f"a document is a {type(text).__name__}; expected a Document, a node or a text"
-        )
+        raise PromptError(f"a document is {kind_of(text)}; expected a Document, a node or a text")
     return text.strip()
 
 
@@ -127,7 +125,7 @@ def checked_llm(llm: object) -> CachesDocuments:
     while isinstance(llm, StructuredLLM):
         llm = llm.llm
     if isinstance(llm, type) or not isinstance(llm, CachesDocuments):
-        raise OptionError(f"llm is a {_name_of(llm)}; expected a PromptCacheLLM")
+        raise OptionError(f"llm is {kind_of(llm)}; expected a PromptCacheLLM")
     return llm
 
 
@@ -139,7 +137,7 @@ def checked_prompt(prompt: object, llm: CachesDocuments) -> BasePromptTemplate |
     """
     if prompt is not None and not isinstance(prompt, BasePromptTemplate):
         raise OptionError(
-            f"prompt is a {_name_of(prompt)}; expected a prompt template, for example "
+            f"prompt is {kind_of(prompt)}; expected a prompt template, for example "
             "PromptTemplate('Context:\\n{context_str}\\n\\nQuestion: {query_str}'), or None"
         )
     if prompt is not None:
@@ -160,7 +158,3 @@ def _parts_of(documents: Iterable[Piece], splitter: TransformComponent) -> Itera
         node = document.node if isinstance(document, NodeWithScore) else document
         whole = node if isinstance(node, BaseNode) else Document(text=text_of(node))
         yield from map(text_of, splitter([whole]))
-
-
-def _name_of(value: object) -> str:
-    return f"class {value.__name__}" if isinstance(value, type) else type(value).__name__

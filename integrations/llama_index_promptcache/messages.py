@@ -13,7 +13,7 @@ from typing import Any
 from llama_index.core.base.llms.types import ThinkingBlock, ToolCallBlock
 from llama_index.core.llms import CachePoint, ChatMessage, MessageRole, TextBlock
 
-from promptcache.errors import PromptError
+from promptcache.errors import PromptError, kind_of
 from promptcache.text.tools import short_id
 
 ROLES = {
@@ -33,11 +33,18 @@ def to_engine(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     """The messages as dicts with `role` and `content`, and the calls and results of tools.
 
     Thoughts of earlier answers are left out, as chat templates leave them out. Raises PromptError
-    for a block that is more than text.
+    for what is no message, or a block that is more than text.
     """
+    if isinstance(messages, str) or not isinstance(messages, Sequence):
+        raise PromptError(f"the messages are {kind_of(messages)}; expected a list of ChatMessages")
     names: dict[str | None, str] = {}
     found = []
     for number, message in enumerate(messages, 1):
+        if not isinstance(message, ChatMessage):
+            raise PromptError(
+                f"message {number} is {kind_of(message)}; expected a ChatMessage, for example "
+                "ChatMessage('Hello', role='user')"
+            )
         told: dict[str, Any] = {"role": ROLES[message.role], "content": _content(message, number)}
         calls = [*_calls(message, number)]
         if calls:
@@ -65,7 +72,7 @@ def _content(message: ChatMessage, number: int) -> str | list[dict[str, Any]]:
             run = []
         elif not isinstance(block, ThinkingBlock | ToolCallBlock):
             raise PromptError(
-                f"message {number} holds a {type(block).__name__}; promptcache serves text only"
+                f"message {number} holds {kind_of(block)}; promptcache serves text only"
             )
     if not parts:
         return JOINT.join(run)

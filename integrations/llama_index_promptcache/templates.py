@@ -16,7 +16,7 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, Lan
 from llama_index_promptcache.marking import DIGITS, Marks, Render, chosen_by
 from llama_index_promptcache.messages import to_engine
 from llama_index_promptcache.settings import DOCUMENT_VARIABLES
-from promptcache.errors import TemplateError, valid
+from promptcache.errors import TemplateError, kind_of, valid
 from promptcache.pml import Schema
 from promptcache.templates import (
     Fixed,
@@ -123,7 +123,7 @@ def variables_of(
     """
     if not isinstance(template, BasePromptTemplate):
         raise TemplateError(
-            f"the prompt is a {type(template).__name__}; expected a prompt template of LlamaIndex's"
+            f"the prompt is {kind_of(template)}; expected a prompt template of LlamaIndex's"
         )
     template = chosen_by(template, llm)
     mappings = template.template_var_mappings or {}

@@ -19,7 +19,7 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index_promptcache.marking import Marks, Render, chosen_by, listening
 from llama_index_promptcache.messages import to_engine
 from llama_index_promptcache.templates import outline_of, turns_of, up_to_documents, variables_of
-from promptcache.errors import PromptCacheError, TemplateError
+from promptcache.errors import PromptCacheError, TemplateError, kind_of
 from promptcache.pml import Prompt, Schema
 from promptcache.templates import Filling, Outline, Region, Spoken, align, named, spoken_of
 
@@ -189,7 +189,7 @@ def _note(variable: str, value: object, passages: int, computed: int) -> str | N
     """What is to be said of a value's text that belongs to no registered document."""
     if _is_printed(value):
         return (
-            f"{variable!r} was given as a {type(value).__name__}, and the prompt holds what Python "
+            f"{variable!r} was given as {kind_of(value)}, and the prompt holds what Python "
             "prints of it: text with line breaks or quotes in it is not found there. "
             "simple_summarize does so; with WholeNodePromptHelper it does not"
         )

@@ -16,6 +16,7 @@ from promptcache.errors import (
     OptionError,
     PromptError,
     UnsupportedModelError,
+    kind_of,
 )
 from support.reference import plain_logits
 from support.words import byte_tokenizer
@@ -152,7 +153,7 @@ def test_a_model_in_training_mode_is_refused() -> None:
 def test_objects_that_are_no_model_or_tokenizer_are_refused() -> None:
     with pytest.raises(ModelError, match="the model is a str"):
         PromptCache("llama", byte_tokenizer())  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="the tokenizer is a NoneType"):
+    with pytest.raises(ModelError, match="the tokenizer is None"):
         PromptCache(model("llama"), None)  # type: ignore[arg-type]
 
 
@@ -182,3 +183,11 @@ def test_every_policy_is_a_value_that_shows_its_name() -> None:
         "Exact()",
         "NoReuse()",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(5, "an int"), ("", "a str"), (None, "None"), (int, "the class int")],
+)
+def test_what_a_value_is_is_said_with_its_article(value: object, said: str) -> None:
+    assert kind_of(value) == said

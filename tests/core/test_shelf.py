@@ -63,7 +63,7 @@ def test_documents_have_one_preamble() -> None:
     cache = PromptCache(model("llama"), byte_tokenizer())
     with pytest.raises(PromptCacheError, match="documents have one preamble"):
         cache.cache_documents(DOCUMENTS, schema="rag", preamble=SYSTEM)
-    with pytest.raises(PromptCacheError, match="the preamble is a int, expected text"):
+    with pytest.raises(PromptCacheError, match="the preamble is an int, expected text"):
         cache.cache_documents(DOCUMENTS, preamble=3)  # type: ignore[arg-type]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from langchain_classic.chains.combine_documents import create_stuff_documents_chain
@@ -11,8 +12,9 @@ from langchain_core.documents import Document
 from langchain_core.prompts import ChatPromptTemplate
 
 from core.text.short_templates import GEMMA_3, LLAMA_2, LLAMA_3, MISTRAL, QWEN_3
-from langchain_promptcache import ChatPromptCache
-from promptcache.errors import PromptError, TemplateError
+from langchain_promptcache import ChatPromptCache, PromptCacheLLM
+from langchain_promptcache.caching import DocumentCaching
+from promptcache.errors import OptionError, PromptError, TemplateError
 from support.rag import DOCUMENTS, PROMPT, Ear, reused, tiny_engine
 from support.words import TEMPLATE
 
@@ -102,3 +104,12 @@ def test_documents_are_forgotten_as_they_were_given(llm: ChatPromptCache) -> Non
     assert llm.cache_documents(DOCUMENTS, prompt=PROMPT, progress=False).encoded == len(DOCUMENTS)
     with pytest.raises(PromptError, match="documents is a str; expected a loader"):
         llm.forget_documents("text")
+
+
+@pytest.mark.parametrize("kind", [ChatPromptCache, PromptCacheLLM])
+@pytest.mark.parametrize(("prompt", "said"), [("Use {context}", "a str"), (3, "an int")])
+def test_a_prompt_that_is_no_template_is_refused_in_a_sentence(
+    kind: type[DocumentCaching], prompt: Any, said: str
+) -> None:
+    with pytest.raises(OptionError, match=f"prompt is {said}; expected a prompt template"):
+        kind(engine=tiny_engine()).cache_documents(DOCUMENTS, prompt=prompt, progress=False)

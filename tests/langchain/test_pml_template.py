@@ -275,7 +275,7 @@ def test_markup_that_does_not_fit_is_refused_at_once(
 
 
 def test_what_is_no_document_is_refused() -> None:
-    with pytest.raises(PromptError, match="'notes' is a int; expected documents or texts"):
+    with pytest.raises(PromptError, match="'notes' is an int; expected documents or texts"):
         trip().invoke({"days": "3", "notes": 7, "question": "?"})
 
 

@@ -127,5 +127,5 @@ def test_what_cannot_split_is_refused_before_anything_is_read(splitter: Any) -> 
 
 def test_what_is_no_document_is_refused_with_a_splitter_too() -> None:
     llm = ChatPromptCache(engine=tiny_engine())
-    with pytest.raises(PromptError, match="a document is a int; expected a Document or a text"):
+    with pytest.raises(PromptError, match="a document is an int; expected a Document or a text"):
         llm.cache_documents([3], splitter=SPLITTER, progress=False)  # type: ignore[list-item]

@@ -152,20 +152,20 @@ def test_parts_have_the_metadata_of_their_document_and_texts_can_be_split_too() 
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("text", "str"),
-        (NODES[0], "TextNode"),
-        (NodeWithScore(node=NODES[0]), "NodeWithScore"),
-        ({"a": "b"}, "dict"),
-        (3, "int"),
+        ("text", "a str"),
+        (NODES[0], "a TextNode"),
+        (NodeWithScore(node=NODES[0]), "a NodeWithScore"),
+        ({"a": "b"}, "a dict"),
+        (3, "an int"),
     ],
 )
 def test_what_is_no_source_of_documents_is_refused(source: Any, name: str) -> None:
-    with pytest.raises(PromptError, match=f"documents is a {name}; expected a reader, or a list"):
+    with pytest.raises(PromptError, match=f"documents is {name}; expected a reader, or a list"):
         texts_of(source)
 
 
 def test_what_is_no_document_or_splitter_or_model_or_prompt_is_refused() -> None:
-    with pytest.raises(PromptError, match="a document is a int; expected a Document, a node or"):
+    with pytest.raises(PromptError, match="a document is an int; expected a Document, a node or"):
         texts_of([NODES[0], 3])  # type: ignore[list-item]
     with pytest.raises(OptionError, match="splitter='sentence' cannot split documents"):
         texts_of(NODES, "sentence")  # type: ignore[arg-type]
@@ -173,7 +173,7 @@ def test_what_is_no_document_or_splitter_or_model_or_prompt_is_refused() -> None
         texts_of(NODES, SentenceSplitter)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="llm is a str; expected a PromptCacheLLM"):
         checked_llm("pocket")
-    with pytest.raises(OptionError, match="llm is a class PromptCacheLLM; expected"):
+    with pytest.raises(OptionError, match="llm is the class PromptCacheLLM; expected"):
         checked_llm(PromptCacheLLM)
     with pytest.raises(OptionError, match="prompt is a str; expected a prompt template"):
         checked_prompt("{context_str}", tiny_llm())

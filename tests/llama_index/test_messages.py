@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from llama_index_promptcache import PromptCacheLLM
 from llama_index_promptcache.messages import ROLES, to_engine
-from promptcache.errors import PromptError
+from promptcache.errors import PromptError, TemplateError
 from support.rag import tiny_engine
 from support.scripted import call, tool_engine
 
@@ -160,7 +160,7 @@ async def test_what_is_no_text_is_refused_by_the_number_of_its_message(
 ) -> None:
     asked = llm() if template else llm(template=None)
     messages = [ChatMessage("Look."), ChatMessage(blocks=[*text("Here:"), block])]
-    expected = f"message 2 holds a {type(block).__name__}; promptcache serves text only"
+    expected = f"message 2 holds an? {type(block).__name__}; promptcache serves text only"
     with pytest.raises(PromptError, match=expected):
         asked.chat(messages)
     with pytest.raises(PromptError, match=expected):
@@ -280,3 +280,22 @@ def test_a_call_that_cannot_be_read_is_one_sentence(message: ChatMessage, expect
     with pytest.raises(PromptError, match=expected.replace("{", r"\{")) as raised:
         asked.chat([ChatMessage("Hi"), message])
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("is_chat_model", [None, False])
+def test_what_is_no_message_is_refused_in_a_sentence(is_chat_model: bool | None) -> None:
+    llm = PromptCacheLLM(engine=tiny_engine(), max_new_tokens=1, is_chat_model=is_chat_model)
+    with pytest.raises(PromptError, match="message 2 is a dict; expected a ChatMessage, for "):
+        llm.chat([ChatMessage("Hi"), {"role": "user", "content": "Hi"}])  # type: ignore[list-item]
+    with pytest.raises(PromptError, match="the messages are an int; expected a list of Chat"):
+        to_engine(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("prompt", ["Hello {context_str}", 3])
+@pytest.mark.parametrize("is_chat_model", [None, False])
+def test_a_prompt_that_is_no_template_is_refused_in_a_sentence(
+    prompt: Any, is_chat_model: bool | None
+) -> None:
+    llm = PromptCacheLLM(engine=tiny_engine(), max_new_tokens=1, is_chat_model=is_chat_model)
+    with pytest.raises(TemplateError, match=r"^the prompt is an? (str|int); expected a prompt"):
+        llm.cache_documents(["A page."], prompt, progress=False)

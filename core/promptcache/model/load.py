@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from promptcache.errors import ModelError, UnsupportedModelError, valid
+from promptcache.errors import ModelError, UnsupportedModelError, kind_of, valid
 from promptcache.model.failures import explained
 
 DTYPES: dict[str, str | torch.dtype] = {
@@ -130,12 +130,12 @@ def check_model(model: object, tokenizer: object) -> None:
         )
     if not isinstance(model, PreTrainedModel) or not model.can_generate():
         raise ModelError(
-            f"the model is a {type(model).__name__}; expected a transformers model that can "
+            f"the model is {kind_of(model)}; expected a transformers model that can "
             "generate, such as AutoModelForCausalLM gives"
         )
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ModelError(
-            f"the tokenizer is a {type(tokenizer).__name__}; expected a transformers tokenizer, "
+            f"the tokenizer is {kind_of(tokenizer)}; expected a transformers tokenizer, "
             "such as AutoTokenizer gives"
         )
     refuse_unsupported_config(model.config, type(model).__name__)

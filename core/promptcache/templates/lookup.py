@@ -10,7 +10,7 @@ from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
 
-from promptcache.errors import OptionError, TemplateError, valid
+from promptcache.errors import OptionError, TemplateError, kind_of, valid
 
 TEMPLATE = "BasePromptTemplate"
 """What LangChain and LlamaIndex both call the class of all their templates."""
@@ -55,8 +55,7 @@ def extra_for(template: object, name: str) -> str:
     for package in _packages(template):
         return FRAMEWORKS[package]
     raise TemplateError(
-        f"{name} is a {type(template).__name__}; expected a prompt template of LangChain's or "
-        "LlamaIndex's"
+        f"{name} is {kind_of(template)}; expected a prompt template of LangChain's or LlamaIndex's"
     )
 
 

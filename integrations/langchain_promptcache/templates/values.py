@@ -5,7 +5,7 @@ from __future__ import annotations
 from langchain_core.documents import Document
 
 from langchain_promptcache.documents import text_of
-from promptcache.errors import PromptError
+from promptcache.errors import PromptError, kind_of
 
 
 def texts_given(given: object, variable: str) -> list[str]:
@@ -16,7 +16,7 @@ def texts_given(given: object, variable: str) -> list[str]:
     documents = [given] if isinstance(given, Document) else given
     if not isinstance(documents, list | tuple):
         raise PromptError(
-            f"{variable!r} is a {type(given).__name__}; expected documents or texts, or one text "
+            f"{variable!r} is {kind_of(given)}; expected documents or texts, or one text "
             "that holds them"
         )
     for document in documents:
