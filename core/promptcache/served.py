@@ -6,7 +6,7 @@ how it is asked for, is the engine's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.contexts import Contexts
 from promptcache.library import ModuleLibrary
-from promptcache.messages import check_text
+from promptcache.messages import MessageLike, check_text, parsed
 from promptcache.model import load as loading
 from promptcache.model.defaults import config_new_tokens, generation_settings
 from promptcache.model.fingerprint import Fingerprint
@@ -24,6 +24,7 @@ from promptcache.options import DEFAULT_NEW_TOKENS, check_settings, checked_poli
 from promptcache.pipeline import Pipeline
 from promptcache.prompts import Prompts
 from promptcache.reuse import Modular, ReusePolicy
+from promptcache.segments import Segment
 from promptcache.store import MemoryStore, Store, default_budget
 from promptcache.stream import end_tokens
 from promptcache.text.chat import ChatTemplate
@@ -81,6 +82,7 @@ class ServedModel:
         template = ChatTemplate(
             tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
         )
+        self._template = template
         bos = self._segments.decode(self._segments.bos_ids)
         self._prompts = Prompts(template, Contexts(learn=learn_contexts), bos)
 
@@ -121,6 +123,19 @@ class ServedModel:
         """How many tokens `text` has as content of a prompt."""
         return len(self.token_ids(text))
 
+    def count_message_tokens(self, messages: Sequence[MessageLike]) -> int:
+        """How many tokens a prompt of chat messages has, those of the chat template included.
+
+        Nothing is recognised in the messages, and nothing learned from them. Raises PromptError
+        for what are no messages, TemplateError where the template refuses them.
+        """
+        told = parsed(messages, _as_text, _as_text)
+        return len(self._pipeline.layout(self._template.render(told)).ids)
+
     def refresh(self) -> None:
         """Read the model's weights again, after writes that torch does not count (`.data`)."""
         self._fingerprint.refresh()
+
+
+def _as_text(text: str) -> Sequence[Segment]:
+    return (Segment(text),)

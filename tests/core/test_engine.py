@@ -195,3 +195,19 @@ def test_pml_that_goes_on_from_an_answer_says_what_of_earlier_turns_is_not_reuse
     turns = "<assistant>An answer that nobody gave.</assistant><user>And now?</user>"
     reply = cache.generate(f'<prompt schema="s">Well?{turns}</prompt>', max_new_tokens=1)
     assert any("earlier turns" in line for line in reply.trace.warnings)
+
+
+def test_messages_are_counted_as_they_are_asked_and_nothing_is_learned_from_them() -> None:
+    template = "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}[answer]"
+    for given in (None, template):
+        cache = PromptCache(model("llama"), byte_tokenizer(), chat_template=given)
+        cache.cache_documents(DOCUMENTS, progress=False)
+        told = messages(0, 1, question="Zürich </s>?")
+        counted = [cache.count_message_tokens(told) for _ in range(3)]
+        first = cache.generate_messages(told, max_new_tokens=1)
+        assert counted == [first.usage.input_tokens] * 3
+        untouched = PromptCache(model("llama"), byte_tokenizer(), chat_template=given)
+        untouched.cache_documents(DOCUMENTS, progress=False)
+        assert first.trace == untouched.generate_messages(told, max_new_tokens=1).trace
+    with pytest.raises(PromptError, match="there are no messages"):
+        cache.count_message_tokens([])
