@@ -1,18 +1,16 @@
 """WholeNodePromptHelper: texts packed into prompts whole, so that each is found there again.
 
 LlamaIndex's own helper joins all texts and cuts the sum where the window ends, in the middle of
-a node; what is left of that node on either side is in no cache. It counts a chat prompt's tokens
-with another model's tokenizer.
+a node; what is left of that node on either side is in no cache.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
 
-import jinja2
-from llama_index.core.base.llms.types import ChatMessage, LLMMetadata, TextBlock
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
 from llama_index.core.indices.prompt_helper import (
     DEFAULT_CHUNK_OVERLAP_RATIO,
@@ -20,15 +18,17 @@ from llama_index.core.indices.prompt_helper import (
     PromptHelper,
 )
 from llama_index.core.llms.llm import LLM
+from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.node_parser import TokenTextSplitter
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools import BaseTool
-from llama_index.core.utilities.token_counting import TokenCounter
 from pydantic import PrivateAttr
-from transformers import PreTrainedTokenizerBase
 
-from promptcache import PromptCache
+from llama_index_promptcache.counting import Counter, Tokenizer, framing
+from llama_index_promptcache.documents import checked_llm
+from llama_index_promptcache.refining import listen, refining
 from promptcache.errors import PromptError
+from promptcache.parameters import refuse_unknown
 
 log = logging.getLogger("promptcache")
 
@@ -37,36 +37,27 @@ SEPARATOR = "\n\n"
 NEAR = 4
 """A cut may give up one part in so many of what would fit, to fall between lines or words."""
 
-Tokenizer = Callable[[str], list[Any]]
-
-
-class HasWindow(Protocol):
-    """What of a model of ours says how long its prompts may be."""
-
-    @property
-    def engine(self) -> PromptCache:
-        """Whose tokenizer counts."""
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        """The window, and how much of it an answer may take, in tokens."""
-
 
 class WholeNodePromptHelper(PromptHelper):
     """Puts as many texts into a prompt as fit, one after another, and cuts none in two.
 
         Settings.prompt_helper = WholeNodePromptHelper.from_llm(llm)
 
-    Where only one query engine is to have it, its synthesizer takes it, from
+    That is for every LLM of the process: the prompts of others are packed for this one's window
+    too. Where only one query engine is to have it, its synthesizer takes it, from
     `get_response_synthesizer(llm=llm, prompt_helper=helper)`; `as_query_engine` drops it.
 
-    A text that does not even fit alone is cut, and a line is logged. The arguments are those of
-    LlamaIndex's PromptHelper, which says what they mean; `frame_tokens` are those that a chat
-    template puts around a whole prompt, and `message_tokens` those around each message. Raises
-    PromptError where a prompt leaves no room for a text.
+    A text that does not even fit alone is cut, and a line is logged. One that is only slightly too
+    large becomes two, the tail perhaps in a prompt of its own, and neither reuses the node: split
+    documents into nodes smaller than that.
+
+    The arguments are those of LlamaIndex's PromptHelper, which says what they mean; `frame_tokens`
+    are those that a chat template puts around a whole prompt, and `message_tokens` those around
+    each message. Raises PromptError where a prompt leaves no room for a text.
     """
 
     _frame_tokens: int = PrivateAttr()
+    _message_tokens: int = PrivateAttr()
 
     def __init__(
         self,
@@ -88,19 +79,28 @@ class WholeNodePromptHelper(PromptHelper):
             tokenizer=tokenizer,
             separator=separator,
         )
-        self._token_counter = _Counter(self._token_counter.tokenizer, message_tokens)
+        self._token_counter = Counter(tokenizer, message_tokens)
         self._frame_tokens = frame_tokens
+        self._message_tokens = message_tokens
+        listen()
 
     @classmethod
-    def from_llm(cls, llm: HasWindow, **options: Any) -> Self:
-        """A helper that counts as this model does; `options` are those of the class."""
+    def from_llm(cls, llm: LLM, **options: Any) -> Self:
+        """A helper that counts as this model does; `options` are those of the class.
+
+        Raises OptionError for a model that is none of ours, and for an option that there is not.
+        """
+        engine = checked_llm(llm).engine
+        refuse_unknown(options, inspect.signature(cls).parameters)
+        while isinstance(llm, StructuredLLM):
+            llm = llm.llm
         metadata = llm.metadata
         num_output = DEFAULT_NUM_OUTPUTS if metadata.num_output == -1 else metadata.num_output
-        framed = _framing(llm.engine.tokenizer) if metadata.is_chat_model else {}
+        framed = framing(llm, engine) if metadata.is_chat_model else {}
         known = {
             "context_window": metadata.context_window,
             "num_output": num_output,
-            "tokenizer": llm.engine.token_ids,
+            "tokenizer": engine.token_ids,
         }
         return cls(**{**known, **framed, **options})
 
@@ -121,7 +121,8 @@ class WholeNodePromptHelper(PromptHelper):
 
         What was packed here before is packed anew when it does not fit another prompt.
         """
-        room = self._room(prompt, 1, padding, llm, tools)
+        needed = max(map(self._size, text_chunks), default=0)
+        room = self._room(prompt, 1, padding, llm, tools, needed)
         chunks = [chunk for text in text_chunks for chunk in _unpacked(text)]
         pieces = [piece for chunk in chunks for piece in self._cut(chunk, room)]
         return list(self._packed(pieces, room)) or [""]
@@ -160,17 +161,33 @@ class WholeNodePromptHelper(PromptHelper):
         padding: int,
         llm: LLM | None,
         tools: list[BaseTool] | None,
+        needed: int = 0,
     ) -> int:
-        """How many tokens each of so many texts may have.
+        """How many tokens each of so many texts may have; `needed` if there are as many.
 
-        Synthesizers that refine pad with 500 tokens for the answer so far. It has at most those
-        of an answer, which is enough where the window is small; elsewhere the padding is also
-        what holds them upright when they measured another prompt than they send.
+        Synthesizers that refine pad with 500 tokens, for the answer so far, the question and what
+        the templates differ by. The answer has at most the tokens of one; the rest is measured
+        here where it is known, and elsewhere the padding is kept as long as no text is cut for it.
         """
-        room = self._get_available_chunk_size(prompt, num_chunks, padding, llm, tools)
-        if room <= 0:
-            least = min(padding, max(DEFAULT_PADDING, self.num_output))
-            room = self._get_available_chunk_size(prompt, num_chunks, least, llm, tools)
+
+        def free(template: BasePromptTemplate, padding: int) -> int:
+            more = self._message_tokens if _has_system_prompt(llm) else 0
+            return self._get_available_chunk_size(
+                template, num_chunks, padding + more, llm, [*(tools or ())]
+            )
+
+        least = min(padding, max(DEFAULT_PADDING, self.num_output))
+        asked = refining()
+        if asked and "existing_answer" not in prompt.kwargs:
+            room = min(
+                free(prompt, least),
+                free(asked.first, min(padding, DEFAULT_PADDING)),
+                free(asked.later, least),
+            )
+        else:
+            room = free(prompt, padding)
+            if room < max(1, needed):
+                room = free(prompt, least)
         if room <= 0:
             raise PromptError(
                 f"the prompt leaves no room for {num_chunks} texts: {room} tokens each, of the "
@@ -271,25 +288,6 @@ class _Texts(list[str]):
         return SEPARATOR.join(self)
 
 
-class _Counter(TokenCounter):
-    """Counts messages with the model's tokenizer, where the stock counter takes another's."""
-
-    def __init__(self, tokenizer: Tokenizer, message_tokens: int) -> None:
-        super().__init__(tokenizer)
-        self._message_tokens = message_tokens
-
-    def estimate_tokens_in_messages(self, messages: list[ChatMessage]) -> int:
-        return sum(self._message_tokens + self._in_message(message) for message in messages)
-
-    def _in_message(self, message: ChatMessage) -> int:
-        return sum(
-            self.get_string_tokens(block.text)
-            if isinstance(block, TextBlock)
-            else block.estimate_tokens(tokenizer=self.tokenizer)
-            for block in message.blocks
-        )
-
-
 def _unpacked(text: str) -> list[str]:
     """The chunks of a text that was packed before, or the text; without those that are blank."""
     chunks = text.chunks if isinstance(text, _Pack) else (text,)
@@ -305,19 +303,8 @@ def _good_end(text: str, most: int) -> int:
     return most
 
 
-def _framing(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """How many tokens a chat template puts around a prompt, and around each of its messages."""
-
-    def size(turns: int) -> int:
-        messages = [{"role": ("user", "assistant")[i % 2], "content": "a"} for i in range(turns)]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return len(tokenizer(text, add_special_tokens=False).input_ids)
-
-    letter = len(tokenizer("a", add_special_tokens=False).input_ids)
-    try:
-        one, three = size(1), size(3)
-    except (jinja2.TemplateError, ValueError) as error:
-        log.warning("a chat template's own tokens are not counted: %s", error)
-        return {}
-    each = max(0, -(-(three - one) // 2) - letter)
-    return {"frame_tokens": max(0, one - letter), "message_tokens": each}
+def _has_system_prompt(llm: LLM | None) -> bool:
+    """Whether a model puts one in front of every prompt, which chat models do as a message."""
+    while isinstance(llm, StructuredLLM):
+        llm = llm.llm
+    return llm is not None and bool(llm.system_prompt)
