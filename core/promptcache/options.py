@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from promptcache.errors import OptionError
+from promptcache.errors import OptionError, valid
 from promptcache.model.defaults import SAMPLING
 from promptcache.model.generation import OPTIONS, REFUSED, check_option, shown
-from promptcache.reuse import ReusePolicy
+from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
 from promptcache.store import Store
 
 DEFAULT_NEW_TOKENS = 256
@@ -73,6 +73,17 @@ def checked_policy(given: object, default: ReusePolicy) -> ReusePolicy:
             "NoReuse() from promptcache"
         )
     return given
+
+
+def policy_named(text: str) -> ReusePolicy:
+    """The policy of promptcache that prints as this text. OptionError for any other."""
+    policies = {str(policy): policy for policy in (Modular(), Exact(), NoReuse())}
+    if text not in policies:
+        raise OptionError(
+            f"reuse={text!r:.80} is none of promptcache's own policies"
+            f"{valid(text, policies, what='policies')}"
+        )
+    return policies[text]
 
 
 def check_settings(store: object, namespace: object, chat_template_kwargs: object) -> None:

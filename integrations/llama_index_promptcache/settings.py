@@ -6,13 +6,11 @@ HuggingFaceLLM know.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Annotated, Any, NoReturn, Self
 
 from llama_index.core.bridge.pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     ValidationError,
@@ -22,12 +20,14 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.rate_limiter import BaseRateLimiter
+from llama_index.core.schema import BaseComponent
 from llama_index.core.types import BaseOutputParser
-from pydantic import SkipValidation, ValidationInfo
+from pydantic import PrivateAttr, SkipValidation, ValidationInfo
 from pydantic_core import PydanticCustomError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llama_index_promptcache.loading import OF_LOADING, around, check_engine, loaded
+from llama_index_promptcache.written import as_written, is_plain, read_back
 from promptcache import Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS, check_option
@@ -63,7 +63,7 @@ SHARED = ("engine", "callback_manager", "rate_limiter", "reuse")
 """What copies of an LLM have in common: one model, and what listens to it."""
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(BaseComponent):
     """The settings of an LLM that stand on an engine. One that is None is left to the model."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -103,6 +103,9 @@ class EngineSettings(BaseModel):
         default=None, exclude=True, description="Which cached tokens are computed again."
     )
     engine: Annotated[PromptCache, SkipValidation] = Field(exclude=True, repr=False)
+
+    _written: dict[str, Any] = PrivateAttr(default_factory=dict)
+    """What a dict says of how the engine was made."""
 
     def __init__(
         self,
@@ -153,7 +156,7 @@ class EngineSettings(BaseModel):
         options = {name: value for name, value in given.items() if value is not None}
         said = {name: value for name, value in settings.items() if value is not None}
         try:
-            super().__init__(engine=engine, **said)
+            super().__init__(**{"engine": engine, **said})
         except ValidationError as error:
             raise OptionError(_sentence_of(error)) from None
         more_ends = _stopping_ids(stopping_ids)
@@ -163,6 +166,8 @@ class EngineSettings(BaseModel):
         placed = {} if device_map in (None, "auto") else {"device_map": device_map}
         objects = {"model": model, "tokenizer": tokenizer}
         objects = {name: value for name, value in objects.items() if value is not None}
+        served = {} if engine is None else {"engine": engine}
+        self._written = as_written({**said, **options, **placed, **objects, **served})
         if engine is not None:
             check_engine(engine, model_name, {**objects, **options, **placed})
         elif objects:
@@ -192,7 +197,26 @@ class EngineSettings(BaseModel):
 
     @field_serializer("generate_kwargs")
     def _plain(self, given: dict[str, Any]) -> dict[str, Any]:
-        return {n: value if _is_plain(value) else repr(value) for n, value in given.items()}
+        return {n: value if is_plain(value) else repr(value) for n, value in given.items()}
+
+    def to_dict(self, **kwargs: Any) -> dict[str, Any]:
+        """The settings as plain values, `reuse` as its text; `from_dict` makes another LLM of them.
+
+        Not in it: loaded objects, `model_kwargs`, `tokenizer_kwargs`, the store, and LlamaIndex's
+        functions and parsers; `left_out` names those that were given.
+        """
+        reuse = {} if self.reuse is None else {"reuse": str(self.reuse)}
+        return {**super().to_dict(**kwargs), **self._written, **reuse}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Another LLM of what `to_dict` wrote; `kwargs` are parameters that stand above it.
+
+        A line is logged for what was not written and is not given. Raises OptionError where the
+        model was given as an object and there is none in `kwargs`, and for a `reuse` that is no
+        policy of promptcache's.
+        """
+        return super().from_dict(read_back(data, kwargs))
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """A copy with settings of its own, on the same engine."""
@@ -205,7 +229,7 @@ class EngineSettings(BaseModel):
         """Pickled, an LLM would be its model."""
         raise OptionError(
             f"a {type(self).__name__} cannot be pickled: it holds a loaded model. Make one in each "
-            "process, or keep llm.to_dict()"
+            "process, for a model with a name by from_dict(llm.to_dict())"
         )
 
     @property
@@ -242,15 +266,6 @@ def _stopping_ids(given: object) -> list[int]:
     except OptionError:
         raise OptionError(f"stopping_ids={given!r:.80} is not a list of token ids") from None
     return [ids] if isinstance(ids, int) else list(ids)
-
-
-def _is_plain(value: object) -> bool:
-    """Whether JSON can say it."""
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _sentence_of(error: ValidationError) -> str:

@@ -25,7 +25,7 @@ from llama_index_promptcache import PromptCacheLLM
 from llama_index_promptcache.llm import UNLIMITED
 from llama_index_promptcache.loading import OF_LOADING
 from llama_index_promptcache.settings import ALIASES
-from promptcache import MemoryStore, NoReuse, PromptCache
+from promptcache import Exact, MemoryStore, NoReuse, PromptCache, ReusePolicy
 from promptcache.errors import ModelError, OptionError, PromptCacheError
 from support.llama import unspeakable
 from support.rag import tiny_engine
@@ -430,13 +430,70 @@ def test_what_is_written_of_it_is_small_and_holds_no_model_and_no_secret(folder:
     assert json.loads(plain)["generate_kwargs"] == LETTERS
 
 
-def test_what_is_written_makes_another_of_the_same_settings(folder: Path) -> None:
-    made = PromptCacheLLM(folder, max_new_tokens=5, top_k=1, system_prompt="Be brief.")
+def test_what_is_written_makes_another_of_the_same_settings(
+    folder: Path, tokenizer_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = PromptCacheLLM(
+        folder,
+        tokenizer_name=tokenizer_folder,
+        dtype="bfloat16",
+        device_map={"": torch.device("cpu")},
+        namespace="a",
+        chat_template=TEMPLATE,
+        chat_template_kwargs={"enable_thinking": False},
+        conversations=False,
+        reuse=Exact(),
+        max_new_tokens=5,
+        top_k=1,
+        system_prompt="Be brief.",
+    )
     again = PromptCacheLLM.from_dict(json.loads(made.to_json()))
     assert again.to_dict() == made.to_dict()
+    assert again.engine.fingerprint == made.engine.fingerprint
+    assert again.engine.model.dtype == torch.bfloat16
+    assert again.reuse == Exact()
     assert again.complete("Hi").text == made.complete("Hi").text
-    shared = PromptCacheLLM.from_json(made.to_json(), engine=made.engine)
+    assert copy.deepcopy(again).to_dict() == made.to_dict()
+    shared = PromptCacheLLM.from_json(made.to_json(), engine=made.engine, reuse=None)
     assert shared.engine is made.engine
+    assert (shared.reuse, shared.system_prompt) == (None, "Be brief.")
+    assert caplog.messages == []
+
+
+def test_what_was_not_written_is_said_unless_it_is_given_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    eager = {"attn_implementation": "eager"}
+    written = PromptCacheLLM(folder, model_kwargs=eager, output_parser=Loud()).to_dict()
+    assert "eager" not in json.dumps(written)
+    PromptCacheLLM.from_dict(written)
+    line = "not written of this LLM, and not given again: model_kwargs, output_parser"
+    assert caplog.messages == [line]
+    again = PromptCacheLLM.from_dict(written, model_kwargs=eager, output_parser=Loud())
+    assert again.engine.model.config._attn_implementation == "eager"
+    assert caplog.messages == [line]
+
+
+def test_a_model_without_a_name_is_not_loaded_by_one(engine: PromptCache) -> None:
+    objects: dict[str, Any] = {"model": model("llama"), "tokenizer": byte_tokenizer()}
+    for made in (llm(engine), PromptCacheLLM(**objects, model_name="mine", namespace="a")):
+        with pytest.raises(OptionError, match="made of loaded objects, which are not in a dict"):
+            PromptCacheLLM.from_dict(made.to_dict())
+        assert PromptCacheLLM.from_dict(made.to_dict(), engine=engine).engine is engine
+    again = PromptCacheLLM.from_dict(made.to_dict(), **objects)
+    assert again.to_dict() == made.to_dict()
+    assert again.engine.fingerprint == made.engine.fingerprint
+
+
+class Mine(ReusePolicy):
+    """A policy of a user's own."""
+
+
+def test_a_policy_of_others_is_given_again(engine: PromptCache) -> None:
+    written = llm(engine, reuse=Mine()).to_dict()
+    with pytest.raises(OptionError, match="is none of promptcache's own policies"):
+        PromptCacheLLM.from_dict(written, engine=engine)
+    assert isinstance(PromptCacheLLM.from_dict(written, engine=engine, reuse=Mine()).reuse, Mine)
 
 
 def test_copies_share_the_engine_and_what_listens(engine: PromptCache) -> None:
