@@ -17,11 +17,11 @@ from promptcache import errors
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
-    "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "model", "reuse",
-    "library", "conversations", "trace", "reply", "report", "background", "clock", "memory",
-    "account", "headers", "contexts", "messages", "prompts", "templates", "options", "parameters",
-    "joining", "pipeline", "placing", "marks", "misses", "shelf", "stream", "recording", "served",
-    "engine", "observing", "pocket", "bench", "cli",
+    "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "room", "model",
+    "reuse", "library", "conversations", "trace", "reply", "report", "background", "clock",
+    "memory", "account", "headers", "contexts", "messages", "prompts", "templates", "options",
+    "joining", "pipeline", "placing", "marks", "misses", "shelf", "stream",
+    "recording", "served", "engine", "observing", "parameters", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from promptcache.errors import OptionError, valid
 from promptcache.model.defaults import SAMPLING
@@ -12,6 +12,7 @@ from promptcache.model.generation import OPTIONS, REFUSED, check_option, shown
 from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
 from promptcache.store import Store
 
+P = TypeVar("P", ReusePolicy, None)
 DEFAULT_NEW_TOKENS = 256
 SEEDS = range(-(2**63), 2**64)
 """What torch's generators take."""
@@ -63,7 +64,7 @@ class RequestOptions:
         return parsed
 
 
-def checked_policy(given: object, default: ReusePolicy) -> ReusePolicy:
+def checked_policy(given: object, default: P) -> ReusePolicy | P:
     """The policy that was given, or the default. OptionError for what is none."""
     if given is None:
         return default

@@ -1,6 +1,6 @@
-"""The names of parameters: those that users know from other classes, and what they are called here.
+"""Parameters as users of other classes give them: what they are called, and what goes together.
 
-Knows names only, no values.
+Knows no framework, and nothing of what a single value may be.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import logging
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+from promptcache.engine import PromptCache
 from promptcache.errors import OptionError, valid
 
 log = logging.getLogger("promptcache")
@@ -64,3 +65,50 @@ def refuse_unknown(
             raise OptionError(
                 f"unknown parameter {name!r}{valid(name, [*names, *aliases], what='parameters')}"
             )
+
+
+def check_engine(engine: object, name: str | None, options: Iterable[str], *, called: str) -> None:
+    """Raise OptionError for what is no engine, and for what was given beside one that is loaded.
+
+    `name` is the model's, if it was given, and `called` the parameter for it; `options` are the
+    names of other parameters of loading that were given.
+    """
+    if not isinstance(engine, PromptCache):
+        raise OptionError(f"engine={engine!r:.80} is not a PromptCache")
+    if name not in (None, engine.name):
+        raise OptionError(
+            f"{called}={name!r} was given with an engine that serves {engine.name!r}: give one of "
+            "the two"
+        )
+    for option in options:
+        raise OptionError(
+            f"{option}= has no effect on an engine that is loaded already; give it to "
+            "PromptCache.from_pretrained"
+        )
+
+
+def options_of_request(
+    others: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    call: Mapping[str, Any],
+    aliases: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a request asks for, under our names: what its call gives, what is set, and `others`.
+
+    What comes first in this order holds. None asks for nothing: in a call it takes back what is
+    set, and what is set to it leaves `others` as they are.
+    """
+    asked = with_our_names(others, aliases)
+    asked |= {name: value for name, value in settings.items() if value is not None}
+    asked |= with_our_names(call, aliases)
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def sentence_of(objection: Mapping[str, Any]) -> str:
+    """An objection of pydantic's to a parameter: one of its `error.errors()`."""
+    # Behind the first place stand the types that it might have had.
+    name = objection["loc"][0] if objection["loc"] else "the whole"
+    if objection["type"] == "missing":
+        return f"{name}= is missing"
+    said = objection["msg"]
+    return f"{name}={objection['input']!r:.80} is not valid: {said[0].lower()}{said[1:]}"

@@ -23,10 +23,9 @@ from pydantic import (
 )
 
 from langchain_promptcache.caching import DocumentCaching, Intake
-from langchain_promptcache.settings import sentence_of
 from langchain_promptcache.templates import DOCUMENT_VARIABLE
 from promptcache.errors import OptionError, kind_of
-from promptcache.parameters import refuse_unknown
+from promptcache.parameters import refuse_unknown, sentence_of
 
 
 class DocumentIntake(BaseModel):
@@ -54,7 +53,7 @@ class DocumentIntake(BaseModel):
         try:
             return handler(given)
         except ValidationError as error:
-            raise OptionError(sentence_of(error)) from None
+            raise OptionError(sentence_of(error.errors()[0])) from None
 
     @field_validator("llm", mode="before")
     @classmethod

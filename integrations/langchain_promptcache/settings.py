@@ -26,7 +26,14 @@ from promptcache import Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS
 from promptcache.options import RequestOptions, checked_policy
-from promptcache.parameters import OF_FROM_PRETRAINED, refuse_unknown, with_our_names
+from promptcache.parameters import (
+    OF_FROM_PRETRAINED,
+    check_engine,
+    options_of_request,
+    refuse_unknown,
+    sentence_of,
+    with_our_names,
+)
 
 OF_LOADING = (
     "revision", "device", "dtype", "model_kwargs", "store", "namespace", "chat_template",
@@ -118,17 +125,20 @@ class EngineSettings(BaseModel):
         if settings.get("engine") is None:
             settings.pop("engine", None)
         else:
-            _check_engine(settings["engine"], settings, cls)
+            # LangChain's configurable fields make copies, for which every field is named.
+            is_copy = settings.keys() >= cls.model_fields.keys()
+            options = () if is_copy else [name for name in OF_LOADING if name in settings]
+            check_engine(settings["engine"], settings.get("model"), options, called="model")
             settings["model"] = settings["engine"].name
         try:
             return handler(settings)
         except ValidationError as error:
-            raise OptionError(sentence_of(error)) from None
+            raise OptionError(sentence_of(error.errors()[0])) from None
 
     @field_validator("reuse", mode="before")
     @classmethod
     def _check_reuse(cls, given: object) -> ReusePolicy | None:
-        return None if given is None else checked_policy(given, Modular())
+        return checked_policy(given, None)
 
     @classmethod
     def from_model_id(
@@ -158,8 +168,7 @@ class EngineSettings(BaseModel):
         Raises OptionError for another model than the loaded one; names that the engine does not
         know are refused there.
         """
-        asked = _generation(dict(self))
-        asked |= with_our_names(given, ALIASES)
+        asked = _generation(dict(self), given)
         asked.pop("stream", None)  # LangChain's own, settled by the method it has called
         if isinstance(asked.get("expected"), list | tuple):
             asked["expected"] = [
@@ -173,8 +182,7 @@ class EngineSettings(BaseModel):
             )
         if stop is not None:
             asked["stop"] = stop
-        asked["max_new_tokens"] = asked.pop("max_tokens", None)
-        return {name: value for name, value in asked.items() if value is not None}
+        return asked
 
     def identifying_settings(self) -> dict[str, Any]:
         """Plain values that tell apart two objects whose answers may differ.
@@ -195,46 +203,16 @@ class EngineSettings(BaseModel):
         }
 
 
-def _generation(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of generation that are set."""
-    asked = with_our_names(settings.get("generation_kwargs") or {}, ALIASES)
+def _generation(settings: Mapping[str, Any], call: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of generation that are set, and above them a call's."""
     set_here = {name: settings.get(name) for name in OF_GENERATION}
-    return asked | {name: value for name, value in set_here.items() if value is not None}
+    asked = options_of_request(settings.get("generation_kwargs") or {}, set_here, call, ALIASES)
+    if "max_tokens" in asked:
+        asked["max_new_tokens"] = asked.pop("max_tokens")
+    return asked
 
 
 def _check_generation(settings: Mapping[str, Any]) -> None:
     """Raise OptionError for an option of generation that a request would be refused for."""
     if isinstance(settings.get("generation_kwargs", {}), Mapping):
-        asked = _generation(settings)
-        asked["max_new_tokens"] = asked.pop("max_tokens", None)
-        RequestOptions.parse({n: v for n, v in asked.items() if v is not None}, Modular())
-
-
-def _check_engine(
-    engine: object, settings: Mapping[str, Any], settable: type[EngineSettings]
-) -> None:
-    if not isinstance(engine, PromptCache):
-        raise OptionError(f"engine={engine!r:.80} is not a PromptCache")
-    if settings.get("model", engine.name) != engine.name:
-        raise OptionError(
-            f"model={settings['model']!r} was given with an engine that serves {engine.name!r}: "
-            "give one of the two"
-        )
-    if settings.keys() >= settable.model_fields.keys():
-        return  # a copy, made by LangChain's configurable fields: every field is named
-    for name in OF_LOADING:
-        if name in settings:
-            raise OptionError(
-                f"{name}= has no effect on an engine that is loaded already; give it to "
-                "PromptCache.from_pretrained"
-            )
-
-
-def sentence_of(error: ValidationError) -> str:
-    """The first of pydantic's objections."""
-    first = error.errors()[0]
-    name = first["loc"][0] if first["loc"] else "the whole"  # then types that it might have had
-    if first["type"] == "missing":
-        return f"{name}= is missing"
-    said = first["msg"]
-    return f"{name}={first['input']!r:.80} is not valid: {said[0].lower()}{said[1:]}"
+        RequestOptions.parse(_generation(settings, {}), Modular())

@@ -33,7 +33,7 @@ def loaded(model_name: object, device_map: object, options: Mapping[str, Any]) -
     device that is none, ModelError for a model that cannot be loaded.
     """
     ours = {"tokenizer" if n == "tokenizer_name" else n: value for n, value in options.items()}
-    name = _name(model_name) or "pocket"
+    name = name_of(model_name) or "pocket"
     return PromptCache.from_pretrained(name, device=_device(device_map), **ours)
 
 
@@ -56,26 +56,11 @@ def around(
     for name in OF_FILES:
         if name in options:
             raise OptionError(f"{name}= has no effect beside model= and tokenizer= objects")
-    return PromptCache(model, tokenizer, name=_name(model_name), **options)
+    return PromptCache(model, tokenizer, name=name_of(model_name), **options)
 
 
-def check_engine(engine: object, model_name: object, options: Mapping[str, Any]) -> None:
-    """Raise OptionError for what is no engine, and for `options` that an engine was loaded with."""
-    if not isinstance(engine, PromptCache):
-        raise OptionError(f"engine={engine!r:.80} is not a PromptCache")
-    if _name(model_name) not in (None, engine.name):
-        raise OptionError(
-            f"model_name={model_name!r} was given with an engine that serves {engine.name!r}: give "
-            "one of the two"
-        )
-    for name in options:
-        raise OptionError(
-            f"{name}= has no effect on an engine that is loaded already; give it to "
-            "PromptCache.from_pretrained"
-        )
-
-
-def _name(given: object) -> str | None:
+def name_of(given: object) -> str | None:
+    """A model's name as a text, if it was given. Raises OptionError for what is none."""
     if given is None:
         return None
     if not isinstance(given, str | PathLike):

@@ -26,13 +26,20 @@ from pydantic import PrivateAttr, SkipValidation, ValidationInfo
 from pydantic_core import PydanticCustomError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from llama_index_promptcache.loading import OF_LOADING, around, check_engine, loaded
+from llama_index_promptcache.loading import OF_LOADING, around, loaded, name_of
 from llama_index_promptcache.written import as_written, is_plain, read_back
 from promptcache import Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS, check_option
 from promptcache.options import RequestOptions, checked_policy
-from promptcache.parameters import OF_FROM_PRETRAINED, refuse_unknown, with_our_names
+from promptcache.parameters import (
+    OF_FROM_PRETRAINED,
+    check_engine,
+    options_of_request,
+    refuse_unknown,
+    sentence_of,
+    with_our_names,
+)
 
 ALIASES = {
     "max_tokens": "max_new_tokens",
@@ -158,7 +165,7 @@ class EngineSettings(BaseComponent):
         try:
             super().__init__(**{"engine": engine, **said})
         except ValidationError as error:
-            raise OptionError(_sentence_of(error)) from None
+            raise OptionError(sentence_of(error.errors()[0])) from None
         more_ends = _stopping_ids(stopping_ids)
         RequestOptions.parse(self.request_options({}), Modular())
 
@@ -169,7 +176,12 @@ class EngineSettings(BaseComponent):
         served = {} if engine is None else {"engine": engine}
         self._written = as_written({**said, **options, **placed, **objects, **served})
         if engine is not None:
-            check_engine(engine, model_name, {**objects, **options, **placed})
+            check_engine(
+                engine,
+                name_of(model_name),
+                {**objects, **options, **placed},
+                called="model_name",
+            )
         elif objects:
             self.engine = around(model, tokenizer, model_name, {**options, **placed})
         else:
@@ -193,7 +205,7 @@ class EngineSettings(BaseComponent):
     @field_validator("reuse", mode="before")
     @classmethod
     def _check_reuse(cls, given: object) -> ReusePolicy | None:
-        return None if given is None else checked_policy(given, Modular())
+        return checked_policy(given, None)
 
     @field_serializer("generate_kwargs")
     def _plain(self, given: dict[str, Any]) -> dict[str, Any]:
@@ -252,10 +264,7 @@ class EngineSettings(BaseComponent):
         Names that the engine does not know are refused there.
         """
         set_here = {name: getattr(self, name) for name in OF_GENERATION}
-        asked = with_our_names(self.generate_kwargs, ALIASES)
-        asked |= {name: value for name, value in set_here.items() if value is not None}
-        asked |= with_our_names(given, ALIASES)
-        return {name: value for name, value in asked.items() if value is not None}
+        return options_of_request(self.generate_kwargs, set_here, given, ALIASES)
 
 
 def _stopping_ids(given: object) -> list[int]:
@@ -266,11 +275,3 @@ def _stopping_ids(given: object) -> list[int]:
     except OptionError:
         raise OptionError(f"stopping_ids={given!r:.80} is not a list of token ids") from None
     return [ids] if isinstance(ids, int) else list(ids)
-
-
-def _sentence_of(error: ValidationError) -> str:
-    """The first of pydantic's objections."""
-    first = error.errors()[0]
-    name = first["loc"][0] if first["loc"] else "the whole"  # then types that it might have had
-    said = first["msg"]
-    return f"{name}={first['input']!r:.80} is not valid: {said[0].lower()}{said[1:]}"
