@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
-from llama_index.core.schema import BaseNode, TransformComponent
+from llama_index.core.schema import BaseNode, Document, TransformComponent
 from pydantic import Field, SkipValidation
 
 from llama_index_promptcache.documents import (
@@ -25,7 +25,9 @@ from llama_index_promptcache.documents import (
     Front,
     checked_llm,
     checked_prompt,
+    text_of,
 )
+from promptcache.parameters import refuse_unknown
 from promptcache.pml import write
 
 log = logging.getLogger("promptcache")
@@ -50,8 +52,8 @@ class PromptCacheEncoder(TransformComponent):
     worker process (`num_workers`) there is no model: nodes pass, and a line is
     logged.
 
-    Raises OptionError for a model that is none of ours or what is no prompt, and TemplateError
-    for a prompt in which it cannot be known what stands before the documents.
+    Raises OptionError for a model that is none of ours, for what is no prompt and for other names,
+    and TemplateError for a prompt in which it cannot be known what stands before the documents.
     """
 
     llm: Annotated[CachesDocuments, SkipValidation] = Field(exclude=True, repr=False)
@@ -63,11 +65,13 @@ class PromptCacheEncoder(TransformComponent):
 
     def __init__(
         self,
-        llm: CachesDocuments,
+        llm: CachesDocuments | None = None,
         prompt: BasePromptTemplate | None = DEFAULT_TEXT_QA_PROMPT_SEL,
         *,
         show_progress: bool = False,
+        **others: Any,
     ) -> None:
+        refuse_unknown(others, ("llm", "prompt", "show_progress"))
         model = checked_llm(llm)
         fields: dict[str, Any] = {"llm": model, "prompt": checked_prompt(prompt, model)}
         fields["show_progress"] = show_progress
@@ -83,12 +87,32 @@ class PromptCacheEncoder(TransformComponent):
 
         Other arguments are a pipeline's, meant for any of its transformations.
         """
+        self._look_at(nodes)
         self.llm.cache_documents(nodes, self.prompt, progress=self.show_progress)
         return nodes
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """The same in a thread, so that the event loop is free meanwhile."""
         return await asyncio.to_thread(self, nodes, **kwargs)
+
+    def _look_at(self, nodes: Sequence[BaseNode]) -> None:
+        """Say so where a splitter has yet to come: a transformation cannot see what follows it, but
+        no prompt will hold such documents.
+        """
+        window = self.llm.engine.window
+        if window is None:
+            return
+        texts = (text_of(node) for node in nodes if isinstance(node, Document))
+        # Hardly any text has more tokens than characters: what is short need not be counted.
+        long = [t for t in texts if len(t) > window and self.llm.engine.count_tokens(t) > window]
+        if long:
+            log.warning(
+                "PromptCacheEncoder was given whole documents that are longer than the model's "
+                "window of %d tokens, which no prompt will hold: put it behind the splitter, as "
+                "the last transformation: %.60r",
+                window,
+                long[0],
+            )
 
     def to_dict(self, **kwargs: Any) -> dict[str, Any]:
         """What a pipeline's cache knows this encoder by: hashes of its model, and of what that

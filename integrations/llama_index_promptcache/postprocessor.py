@@ -10,6 +10,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from pydantic import Field, SkipValidation
 
 from llama_index_promptcache.documents import CachesDocuments, checked_llm, checked_prompt
+from promptcache.parameters import refuse_unknown
 
 
 class PromptCachePostprocessor(BaseNodePostprocessor):
@@ -22,8 +23,8 @@ class PromptCachePostprocessor(BaseNodePostprocessor):
     they are registered, and encoded when a first request shows what stands before them. Put it
     last, behind all that changes nodes or leaves some out.
 
-    Raises OptionError for a model that is none of ours or what is no prompt, and TemplateError
-    for a prompt in which it cannot be known what stands before the documents.
+    Raises OptionError for a model that is none of ours, for what is no prompt and for other names,
+    and TemplateError for a prompt in which it cannot be known what stands before the documents.
     """
 
     llm: Annotated[CachesDocuments, SkipValidation] = Field(exclude=True, repr=False)
@@ -31,7 +32,13 @@ class PromptCachePostprocessor(BaseNodePostprocessor):
     prompt: Annotated[BasePromptTemplate | None, SkipValidation] = Field(exclude=True, repr=False)
     """The template that nodes are encoded for, if any."""
 
-    def __init__(self, llm: CachesDocuments, prompt: BasePromptTemplate | None = None) -> None:
+    def __init__(
+        self,
+        llm: CachesDocuments | None = None,
+        prompt: BasePromptTemplate | None = None,
+        **others: Any,
+    ) -> None:
+        refuse_unknown(others, ("llm", "prompt"))
         model = checked_llm(llm)
         fields: dict[str, Any] = {"llm": model, "prompt": checked_prompt(prompt, model)}
         super().__init__(**fields)

@@ -21,7 +21,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, RichPromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import DEFAULT_TEXT_QA_PROMPT_SEL
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import Document
+from llama_index.core.schema import Document, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.types import BaseOutputParser
 from llama_index.core.vector_stores import SimpleVectorStore
@@ -359,5 +359,24 @@ def test_what_cannot_be_done_is_said_when_it_is_made(llm: PromptCacheLLM) -> Non
         PromptCacheEncoder(llm, "{context_str}")  # type: ignore[arg-type]
     with pytest.raises(TemplateError, match="no variable 'context_str'"):
         PromptCacheEncoder(llm, PromptTemplate("{query_str}"))
-    with pytest.raises(TypeError, match="batch_size"):
-        PromptCacheEncoder(llm, batch_size=3)  # type: ignore[call-arg]
+    with pytest.raises(OptionError, match="llm is None; expected a PromptCacheLLM"):
+        PromptCacheEncoder()
+    with pytest.raises(OptionError, match=r"'template' \(parameters: llm, prompt, show_progress\)"):
+        PromptCacheEncoder(llm, template=None)
+
+
+def test_whole_documents_that_no_prompt_can_hold_are_said_to_be_unsplit(
+    llm: PromptCacheLLM, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = Document(text="The lighthouse of Arven is white. " * 40)
+    for prompt in (DEFAULT_TEXT_QA_PROMPT_SEL, None):
+        encoder = PromptCacheEncoder(llm, prompt)
+        encoder([*documents(), TextNode(text=long.text)])
+        assert "whole documents" not in caplog.text
+        IngestionPipeline(transformations=[encoder, SPLITTER]).run(documents=[*documents(), long])
+        said = [line for line in caplog.messages if "whole documents" in line]
+        assert len(said) == 1
+        assert "window of 1024 tokens" in said[0] and "put it behind the splitter" in said[0]
+        caplog.clear()
+        IngestionPipeline(transformations=[SPLITTER, encoder]).run(documents=[long])
+        assert caplog.text == ""

@@ -98,8 +98,10 @@ def test_what_cannot_be_done_is_said_when_it_is_made(llm: PromptCacheLLM) -> Non
         PromptCachePostprocessor(llm, "{context_str}")  # type: ignore[arg-type]
     with pytest.raises(TemplateError, match="no variable 'context_str'"):
         PromptCachePostprocessor(llm, PromptTemplate("{query_str}"))
-    with pytest.raises(TypeError, match="k"):
-        PromptCachePostprocessor(llm, k=3)  # type: ignore[call-arg]
+    with pytest.raises(OptionError, match="llm is None; expected a PromptCacheLLM"):
+        PromptCachePostprocessor()
+    with pytest.raises(OptionError, match=r"unknown parameter 'k' \(parameters: llm, prompt\)"):
+        PromptCachePostprocessor(llm, k=3)
     with pytest.raises(PromptError, match="a document is a dict"):
         PromptCachePostprocessor(llm).postprocess_nodes([{}])  # type: ignore[list-item]
 
