@@ -193,9 +193,9 @@ def test_a_store_that_fails_once_fails_one_request_only(engine: PromptCache) -> 
     ("call", "message"),
     [
         (lambda e: e.cache_documents("one text"), "the documents are a str"),
-        (lambda e: e.cache_documents([3]), "a document is a int"),
+        (lambda e: e.cache_documents([3]), "a document is an int"),
         (lambda e: e.cache_documents(["\ud800"]), "lone surrogate"),
-        (lambda e: e.cache_documents(None), "the documents are a NoneType"),
+        (lambda e: e.cache_documents(None), "the documents are None"),
         (lambda e: e.forget_documents("one text"), "the documents are a str"),
         (lambda e: e.generate_messages("hi"), "the messages are a str"),
         (lambda e: e.generate_messages([("user", "hi")]), "message 1 is a tuple"),
@@ -203,9 +203,9 @@ def test_a_store_that_fails_once_fails_one_request_only(engine: PromptCache) -> 
             lambda e: e.generate_messages([{"role": "user", "content": "x", "mood": "bad"}]),
             "'mood'",
         ),
-        (lambda e: e.generate(None), "the prompt is a NoneType"),
-        (lambda e: e.add_schema(None), "the schema is a NoneType"),
-        (lambda e: e.count_tokens(None), "the text is a NoneType"),
+        (lambda e: e.generate(None), "the prompt is None"),
+        (lambda e: e.add_schema(None), "the schema is None"),
+        (lambda e: e.count_tokens(None), "the text is None"),
     ],
 )
 def test_what_is_not_text_is_refused_in_one_sentence(

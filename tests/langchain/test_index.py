@@ -205,7 +205,7 @@ def test_threads_may_write_and_read_at_once(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"llm": 3}, "llm is a int; expected a ChatPromptCache"),
+        ({"llm": 3}, "llm is an int; expected a ChatPromptCache"),
         ({"kk": 3}, "unknown parameter 'kk'; did you mean 'k'?"),
         ({"k": 0}, "k=0 is not a positive number"),
         ({"store": {}}, "store is a dict; expected a LangChain store"),

@@ -75,7 +75,7 @@ def test_a_pml_template_is_written_too(capsys: pytest.CaptureFixture[str]) -> No
         ),
         ("prompts_of_an_app.py:rag", "'prompts_of_an_app.py:rag' names a file; expected module:"),
         ("prompts_of_an_app:guide", "with --documents (its variables: docs, q)"),
-        ("prompts_of_an_app:number", "prompts_of_an_app:number is a int; expected a prompt"),
+        ("prompts_of_an_app:number", "prompts_of_an_app:number is an int; expected a prompt"),
     ],
 )
 def test_what_is_no_template_is_an_error(

@@ -30,7 +30,7 @@ from promptcache.recording import Recording
 from promptcache.reply import Reply
 from support.llama import PlainLLM, Shelf, unspeakable, words_tokenizer
 from support.rag import tiny_engine
-from support.reuse import tokens_reused
+from support.reuse import shares_reused, tokens_reused
 from support.words import byte_tokenizer
 from support.zoo import model
 
@@ -198,7 +198,7 @@ def test_unknown_nodes_of_several_paragraphs_or_few_words_are_reused_in_part_and
     for order in (nodes, nodes[::-1]):
         with llm.engine.recording() as replies:
             ask(order)
-    share = node_tokens_reused(replies, texts, llm.engine)
+    [share] = shares_reused(replies, texts, llm.engine)
     assert least <= share < 1
     [note] = replies[0].trace.warnings
     assert "belong to no registered document" in note
@@ -208,7 +208,7 @@ def test_unknown_nodes_of_several_paragraphs_or_few_words_are_reused_in_part_and
         with llm.engine.recording() as replies:
             ask(order)
     if nodes is PARAGRAPHS:  # the others are too short to be looked for
-        assert node_tokens_reused(replies, texts, llm.engine) == 1
+        assert shares_reused(replies, texts, llm.engine) == [1]
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c.prompts], ids=name_of)

@@ -80,7 +80,7 @@ def test_templates_of_both_frameworks_may_stand_in_one_module(
     ("name", "said"),
     [
         ("templates_of_an_app:notes", "notes: the template has no variable 'context_str' or"),
-        ("templates_of_an_app:length", "is a int; expected a prompt template of LangChain's or"),
+        ("templates_of_an_app:length", "is an int; expected a prompt template of LangChain's or"),
         (
             "templates_of_an_app:refined",
             "has no 'refined'; did you mean 'refine'? (its templates: DEFAULT_TEXT_QA_PROMPT_SEL, ",
