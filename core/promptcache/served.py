@@ -92,6 +92,11 @@ class ServedModel:
         return self._prompts.has_template
 
     @property
+    def takes_system(self) -> bool:
+        """Whether the chat template takes a system message."""
+        return self._template.takes_system
+
+    @property
     def takes_tools(self) -> bool:
         """Whether the chat template tells the model of tools."""
         return self._prompts.has_template and self._prompts.takes_tools

@@ -32,6 +32,7 @@ log = logging.getLogger("promptcache")
 
 Prompt = str | Sequence[ChatMessage]
 
+SYSTEM = (MessageRole.SYSTEM, MessageRole.DEVELOPER)
 OF_TOOLS = frozenset({"tools", "tool_choice"})
 """The options of a request that only the chat template has a use for."""
 
@@ -56,7 +57,7 @@ class Asking(EngineSettings, FunctionCallingLLM):
         if isinstance(prompt, str):
             return self._continued(prompt, options)
         said = prompt.translation if isinstance(prompt, TranslatedMessages) else None
-        told = to_engine(prompt)
+        told = to_engine(self._spoken(prompt))
         if self._writes_text:
             text = formatted_messages(self._as_text, prompt)
             return self._continued(text, _without_tools(options))
@@ -86,6 +87,20 @@ class Asking(EngineSettings, FunctionCallingLLM):
     def _chats(self) -> bool:
         given = self.is_chat_model
         return self.engine.has_chat_template if given is None else given
+
+    @property
+    def _takes_no_system(self) -> bool:
+        return not self._writes_text and not self.engine.takes_system
+
+    def _spoken(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        """The messages; a system message is the user's where the chat template takes none.
+
+        LlamaIndex's own templates have one, and chat templates refuse it (Gemma's, for one).
+        """
+        if not self._takes_no_system:
+            return list(messages)
+        as_user = {"role": MessageRole.USER}
+        return [m.model_copy(update=as_user) if m.role in SYSTEM else m for m in messages]
 
     @property
     def _as_text(self) -> Callable[[Sequence[ChatMessage]], str]:

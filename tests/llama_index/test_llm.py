@@ -23,6 +23,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, MessageRole
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
+from llama_index.core.prompts.chat_prompts import CHAT_TEXT_QA_PROMPT
 
 from llama_index_promptcache import PromptCacheLLM
 from promptcache import NoReuse, PromptCache
@@ -592,3 +593,25 @@ def test_an_empty_text_is_refused() -> None:
 def test_answers_are_the_assistants() -> None:
     assert llm().chat(CHAT).message.role is MessageRole.ASSISTANT
     assert {r.message.role for r in llm().stream_chat(CHAT)} == {MessageRole.ASSISTANT}
+
+
+NO_SYSTEM = (
+    "<s>{% for m in messages %}{% if m.role == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}<|assistant|>"
+)
+
+
+def test_where_a_chat_template_takes_no_system_message_its_text_is_the_users() -> None:
+    made = llm(tiny_engine(NO_SYSTEM))
+    assert made.metadata.system_role == MessageRole.USER
+    talk = [ChatMessage("Be brief.", role="system"), ChatMessage("Well?")]
+    with made.engine.recording() as replies:
+        made.chat(talk)
+        for _ in range(2):
+            made.predict(CHAT_TEXT_QA_PROMPT, context_str="A page of a book.", query_str="Who?")
+    chat, first, second = ("".join(s.text for s in reply.trace) for reply in replies)
+    assert chat == "<s><|user|>Be brief.\n\nWell?</s><|assistant|>"
+    assert first == second and first.count("<|user|>") == 1 and "A page of a book." in first
+    assert replies[2].usage.encoded == 0
+    assert llm().metadata.system_role == MessageRole.SYSTEM

@@ -24,7 +24,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from promptcache.errors import PromptError, TemplateError
@@ -81,6 +81,15 @@ class ChatTemplate:
     def takes_tools(self) -> bool:
         """Whether the template reads the `tools` it is given."""
         return re.search(r"\btools\b", self.source(tools=True)) is not None
+
+    @cached_property
+    def takes_system(self) -> bool:
+        """Whether the template takes a system message."""
+        said = [Message(role, (Segment(role),)) for role in ("system", "user")]
+        try:
+            return bool(self.render(said))
+        except TemplateError:
+            return False
 
     def render(
         self,
