@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -404,17 +405,32 @@ async def test_a_request_that_fails_ends_its_event_with_the_error(name: str) -> 
 
 
 class Fails:
-    """Fails at the second token."""
+    """A streamer that is told the prompt and then each token, and fails at the third of these."""
 
     def __init__(self) -> None:
-        self.seen = 0
+        self.tokens = -1
 
     def put(self, value: object) -> None:
-        self.seen += 1
-        if self.seen > 1:
+        self.tokens += 1
+        if self.tokens == 3:
             raise ZeroDivisionError
 
     def end(self) -> None: ...
+
+
+def test_a_stream_that_fails_midway_has_given_what_came_before_and_frees_its_arena(
+    arenas: list[weakref.ref[Any]],
+) -> None:
+    made = llm()
+    stream = made.stream_complete("Hi", streamer=Fails())
+    pieces = [next(stream).delta, next(stream).delta]
+    with pytest.raises(ZeroDivisionError):
+        next(stream)
+    del stream
+    gc.collect()
+    assert all(pieces)
+    assert arenas and not any(arena() for arena in arenas)
+    assert made.complete("Hi").text == llm().complete("Hi").text
 
 
 @pytest.mark.parametrize("name", FORMS)
