@@ -57,18 +57,18 @@ class Asking(EngineSettings, FunctionCallingLLM):
         if isinstance(prompt, str):
             return self._continued(prompt, options)
         said = prompt.translation if isinstance(prompt, TranslatedMessages) else None
-        told = to_engine(self._spoken(prompt))
+        if said is not None and not options.keys() & OF_TOOLS:
+            return self.engine.stream(
+                said.prompt,
+                schema=said.schema,
+                documents=said.documents,
+                **{"passages": said.passages, "notes": said.notes, **options},
+            )
+        told = to_engine(self._spoken(prompt))  # refuses what is no text
         if self._writes_text:
             text = formatted_messages(self._as_text, prompt)
             return self._continued(text, _without_tools(options))
-        if said is None or options.keys() & OF_TOOLS:
-            return self.engine.stream_messages(told, **options)
-        return self.engine.stream(
-            said.prompt,
-            schema=said.schema,
-            documents=said.documents,
-            **{"passages": said.passages, "notes": said.notes, **options},
-        )
+        return self.engine.stream_messages(told, **options)
 
     def _continued(self, text: str, options: Mapping[str, Any]) -> Stream:
         if not self._warned and not isinstance(text, FramedPrompt):
