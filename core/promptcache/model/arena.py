@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
+from promptcache.model.causal import causal_attention
 from promptcache.rotate import Rotation, move_into, turns
 
 POSITION = "position"
@@ -43,10 +44,11 @@ class LayerShape:
 class Step:
     """What one forward computes: which slots it writes, and how long the sequence is then.
 
-    `slots` is `[queries]`, sorted; a token's slot is its position.
+    `slots` is `[queries]`, sorted, `positions` the same numbers; a token's slot is its position.
     """
 
     slots: Tensor
+    positions: Sequence[int]
     first: int
     queries: int
     length: int
@@ -58,7 +60,7 @@ class Step:
         first, last, queries = positions[0], positions[-1], len(positions)
         contiguous = last - first + 1 == queries
         slots = torch.tensor(positions, device=device)
-        return cls(slots, first, queries, length, contiguous)
+        return cls(slots, positions, first, queries, length, contiguous)
 
     def query_offset(self) -> int | Tensor:
         """What a mask adds to 0, 1, 2, ... to get the queries' positions."""
@@ -142,6 +144,18 @@ class Arena(Cache):  # type: ignore[misc]
         """What masks add to 0, 1, 2, ... to get the queries' positions."""
         assert self._step is not None
         return self._step.query_offset()
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        """Attention of the queries that the arena was aimed at (see `attending`)."""
+        step = self._step
+        assert step is not None
+        if (query.shape[2], key.shape[2]) != (step.queries, step.length):
+            raise ValueError(
+                f"attention of {query.shape[2]} queries over {key.shape[2]} keys, in a forward of "
+                f"{step.queries} over {step.length}"
+            )
+        slots = step.slots.to(key.device)
+        return causal_attention(query, key, value, step.positions, slots, scaling)
 
     def write(
         self, kv: KV, position: int, rotations: Sequence[Rotation | None], row: int | None = None

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from promptcache.model.attending import attended_by, running
+from promptcache.model.causal import folded
 from promptcache.model.masks import position_mask
 
 NAME = "promptcache"
@@ -38,19 +40,21 @@ def folded_attention(
     for name in ("softcap", "s_aux", "sinks", "position_bias"):
         if kwargs.get(name) is not None:
             raise ValueError(f"folded attention cannot apply {name!r}")
-    batch, heads, queries, dim = query.shape
-    kv_heads = key.shape[1]
-    groups = heads // kv_heads
-    if attention_mask is None and queries > 1:
-        whole = scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=groups > 1
+    cache = running()
+    if attention_mask is None and cache is not None:
+        out = cache.attend(query, key, value, scaling)
+    elif attention_mask is None and query.shape[2] > 1:
+        out = scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            is_causal=True,
+            scale=scaling,
+            enable_gqa=query.shape[1] > key.shape[1],
         )
-        return whole.transpose(1, 2).contiguous(), None
-    rows = query.reshape(batch, kv_heads, groups * queries, dim)
-    if attention_mask is not None and groups > 1:
-        attention_mask = attention_mask.repeat(1, 1, groups, 1)
-    out = scaled_dot_product_attention(rows, key, value, attn_mask=attention_mask, scale=scaling)
-    return out.reshape(batch, heads, queries, value.shape[-1]).transpose(1, 2).contiguous(), None
+    else:
+        out = folded(query, key, value, attention_mask, scaling)
+    return out.transpose(1, 2).contiguous(), None
 
 
 def register() -> None:
@@ -60,8 +64,10 @@ def register() -> None:
 
 
 @contextmanager
-def attention_set(configs: Sequence[Any], name: str | None) -> Iterator[None]:
+def attention_set(configs: Sequence[Any], name: str | None, cache: object = None) -> Iterator[None]:
     """Let the model of these configs use that attention inside the block; None leaves its own.
+
+    `cache` is what the block's forward writes into: our attention asks it what a query sees.
 
     Restores what was set before, also after an error. Not safe against other threads that run the
     same model: the caller holds its lock.
@@ -73,7 +79,8 @@ def attention_set(configs: Sequence[Any], name: str | None) -> Iterator[None]:
     try:
         for config, _ in before:
             config._attn_implementation_internal = name
-        yield
+        with attended_by(cache):
+            yield
     finally:
         for config, previous in before:
             config._attn_implementation_internal = previous

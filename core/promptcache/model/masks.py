@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
+from promptcache.model.attending import running
+
 
 def position_mask(
     batch_size: int,
@@ -31,14 +33,14 @@ def position_mask(
 ) -> Tensor | None:
     """A boolean mask `[batch, 1, queries, keys]`, True where a query sees a key.
 
-    None stands for plain causal attention over a whole sequence, or for one query that sees
-    everything; only then may the attention kernel go without a mask.
+    None stands for plain causal attention: by the positions that the running forward's cache
+    knows, or, without one, over a whole sequence or by one query that sees everything.
     """
     windowed = local_size is not None and kv_length >= local_size
     plain = attention_mask is None and not use_vmap and not windowed
     if plain and (mask_function is causal_mask_function or local_size is not None):
         whole = q_length == kv_length and isinstance(q_offset, int) and q_offset == 0
-        if whole or q_length == 1:
+        if whole or q_length == 1 or running() is not None:
             return None
     mask: Tensor | None = sdpa_mask(
         batch_size=batch_size,

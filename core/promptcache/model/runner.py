@@ -118,7 +118,7 @@ class ModelRunner:
             arguments["position_ids"] = row.expand(ids.shape[0], -1)
         if self._takes_logits_to_keep and not every_logit:
             arguments["logits_to_keep"] = 1
-        with self.lock, torch.no_grad(), attention_set(self._configs, attention):
+        with self.lock, torch.no_grad(), attention_set(self._configs, attention, arena):
             arena.aim(positions, positions[-1] + 1 if length is None else length)
             output = self.model(
                 input_ids=ids.to(self.device),
