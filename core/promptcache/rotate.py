@@ -6,7 +6,7 @@ the distance; keys of ALiBi models and of layers without positions do not change
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,11 +38,17 @@ class Rotation:
         span = 2 * len(self.frequencies)
         return span < key_dim or (span == key_dim and not self.last)
 
-    def turn(self, distance: int) -> Turn:
-        """The move by `distance` positions, its angles worked out."""
-        angles = self.frequencies.double().cpu() * distance
+    def turns(self, distances: Sequence[int], key_dim: int) -> list[Turn]:
+        """The moves by these distances, their angles worked out at once."""
+        frequencies = self.frequencies.double().cpu()
+        angles = torch.tensor(distances, dtype=torch.float64)[:, None] * frequencies
+        width = torch.ones(len(distances), key_dim, dtype=torch.float64)
+        for half in self.pairs(width):
+            half.copy_(angles.cos())
         device = self.frequencies.device
-        return Turn(self, angles.cos().float().to(device), angles.sin().float().to(device))
+        cosines = width.float().to(device).unbind()
+        sines = angles.sin().float().to(device).unbind()
+        return [Turn(self, *both) for both in zip(cosines, sines, strict=True)]
 
     def pairs(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The two members of every pair, each `[..., pairs]`, as views of `keys`."""
@@ -52,60 +58,77 @@ class Rotation:
         first, second = turning.chunk(2, dim=-1)
         return first, second
 
-    def still(self, keys: Tensor) -> Tensor:
-        """The dimensions that do not turn, as a view of `keys`."""
-        if self.last:
-            return keys[..., : self._first(keys)]
-        return keys[..., 2 * len(self.frequencies) :]
-
     def _first(self, keys: Tensor) -> int:
         return keys.shape[-1] - 2 * len(self.frequencies) if self.last else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
-    """A rotation by one distance: cosine and sine, `[pairs]` each, float32."""
+    """A rotation by one distance: the cosine of each dimension of a key, `[key_dim]`, 1 where it
+    does not turn, and the sine of each pair, `[pairs]`; float32.
+    """
 
     rotation: Rotation
     cos: Tensor
     sin: Tensor
 
 
-def turns(rotations: Iterable[Rotation | None], distance: int) -> list[Turn | None]:
-    """One turn per layer; layers that share a rotation share its turn."""
-    made: dict[Rotation, Turn] = {}
-    found: list[Turn | None] = []
-    for rotation in rotations:
-        if rotation is None or distance == 0:
-            found.append(None)
-            continue
-        if rotation not in made:
-            made[rotation] = rotation.turn(distance)
-        found.append(made[rotation])
-    return found
+class Mover:
+    """Moves keys, one tensor after another, in the same working memory.
 
-
-def move_into(out: Tensor, keys: Tensor, turn: Turn | None) -> None:
-    """Write `keys` `[..., tokens, key_dim]` into `out`, turned, or as they are without a turn.
-
-    Each byte of `out` is written once. Always move from the keys as they were computed: moves of
-    moved keys add up their rounding.
+    A move reads and writes each byte once, as a copy does, and works in between on what fits a
+    core's cache. Not safe to use from several threads.
     """
-    if turn is None:
-        out.copy_(keys)
-        return
-    rotation, cos, sin = turn.rotation, turn.cos, turn.sin
-    rotation.still(out).copy_(rotation.still(keys))
-    (a, b), (a_out, b_out) = rotation.pairs(keys), rotation.pairs(out)
-    a_wide, b_wide = a.float(), b.float()
-    a_out.copy_((a_wide * cos).addcmul_(b_wide, sin, value=-1))
-    b_out.copy_((b_wide * cos).addcmul_(a_wide, sin))
+
+    def __init__(self, rotations: Sequence[Rotation | None], distances: Sequence[int]) -> None:
+        """Ready to move the keys of layers with these rotations by any of `distances`."""
+        self._rotations = rotations
+        self._places = {distance: place for place, distance in enumerate(dict.fromkeys(distances))}
+        self._turns: dict[tuple[Rotation, int], list[Turn]] = {}
+        self._work = torch.empty(0)
+
+    def move(self, out: Tensor, keys: Tensor, layer: int, distance: int) -> None:
+        """Write one layer's `keys` `[..., tokens, key_dim]` into `out`, moved by `distance`."""
+        rotation = self._rotations[layer]
+        if rotation is None or distance == 0:
+            out.copy_(keys)
+            return
+        made = rotation, keys.shape[-1]
+        if made not in self._turns:
+            self._turns[made] = rotation.turns(list(self._places), keys.shape[-1])
+        turn = self._turns[made][self._places[distance]]
+        if keys.dtype == torch.float32 == out.dtype:
+            _turn(out, keys, turn)
+            return
+        wide, turned = self._room(keys)
+        wide.copy_(keys)
+        _turn(turned, wide, turn)
+        out.copy_(turned)
+
+    def _room(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Two tensors in float32 of the shape of `keys`."""
+        needed = 2 * keys.numel()
+        if self._work.numel() < needed or self._work.device != keys.device:
+            self._work = torch.empty(needed, device=keys.device)
+        wide, turned = self._work[:needed].view(2, *keys.shape)
+        return wide, turned
+
+
+def _turn(out: Tensor, keys: Tensor, turn: Turn) -> None:
+    """Write turned `keys` into `out`, another tensor."""
+    torch.mul(keys, turn.cos, out=out)
+    (a, b), (a_out, b_out) = turn.rotation.pairs(keys), turn.rotation.pairs(out)
+    a_out.addcmul_(b, turn.sin, value=-1)
+    b_out.addcmul_(a, turn.sin)
 
 
 def moved(keys: Tensor, rotation: Rotation | None, distance: int) -> Tensor:
-    """A copy of `keys` `[..., tokens, key_dim]`, moved by `distance` positions."""
+    """A copy of `keys` `[..., tokens, key_dim]`, moved by `distance` positions.
+
+    Always move from the keys as they were computed: moves of moved keys add up their rounding.
+    """
     out = torch.empty_like(keys)
-    move_into(out, keys, rotation.turn(distance) if rotation else None)
+    Mover([rotation], [distance]).move(out, keys, 0, distance)
     return out
 
 

@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
 from promptcache.model.causal import causal_attention
-from promptcache.rotate import Rotation, move_into, turns
+from promptcache.rotate import Mover
 
 POSITION = "position"
 """The side tensor `[tokens]` of states that do not follow one another: where each token stood."""
@@ -158,14 +158,20 @@ class Arena(Cache):  # type: ignore[misc]
         return causal_attention(query, key, value, step.positions, slots, scaling)
 
     def write(
-        self, kv: KV, position: int, rotations: Sequence[Rotation | None], row: int | None = None
+        self, kv: KV, position: int, mover: Mover | None = None, row: int | None = None
     ) -> None:
-        """Place attention states at `position` of one row, or of all: moved, each byte once."""
+        """Place attention states at `position` of one row, or of all, moved there by `mover`.
+
+        Without one, they are written as they are.
+        """
         rows = slice(None) if row is None else slice(row, row + 1)
         stop = position + kv.tokens
-        layer_turns = turns(rotations, position - kv.start)
-        for layer, (keys, values), turn in zip(self.layers, kv.layers(), layer_turns, strict=True):
-            move_into(layer.keys[rows, :, position:stop], keys, turn)
+        for index, (layer, (keys, values)) in enumerate(zip(self.layers, kv.layers(), strict=True)):
+            place = layer.keys[rows, :, position:stop]
+            if mover is None:
+                place.copy_(keys)
+            else:
+                mover.move(place, keys.expand_as(place), index, position - kv.start)
             layer.values[rows, :, position:stop].copy_(values)
 
     def write_at(self, kv: KV) -> None:

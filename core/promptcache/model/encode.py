@@ -40,7 +40,7 @@ def encode(
             ids[line, : len(rows[index])] = torch.tensor(rows[index])
         arena = Arena(traits.layers, capacity=base + width, batch=len(batch))
         if context is not None:
-            arena.write(context, 0, (None,) * len(traits.layers))
+            arena.write(context, 0)
         runner.forward(ids, range(base, base + width), arena, attention=traits.attention)
         for line, index in enumerate(batch):
             states[index] = arena.read(base, base + len(rows[index]), row=line)

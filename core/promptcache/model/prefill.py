@@ -12,6 +12,7 @@ from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.model.arena import Arena
 from promptcache.model.owncache import OwnCache
 from promptcache.model.runner import ModelRunner, Traits
+from promptcache.rotate import Mover
 
 
 def positions_to_compute(
@@ -31,12 +32,19 @@ def assemble(
     records: Mapping[ModuleRun, KV],
 ) -> None:
     """Move each reused piece's attention states to its place in the arena."""
+    moves = [(piece, _states(piece, records)) for piece in reused]
+    distances = [piece.start - kv.start for piece, kv in moves]
     rotations = traits.movement.rotations or (None,) * len(traits.layers)
-    for piece in reused:
-        assert piece.run is not None
+    mover = Mover(rotations, distances)
+    for piece, kv in moves:
         assert isinstance(arena, Arena)
-        kv = records[piece.run].slice(piece.offset, piece.offset + len(piece.ids))
-        arena.write(kv, piece.start, rotations)
+        arena.write(kv, piece.start, mover)
+
+
+def _states(piece: Piece, records: Mapping[ModuleRun, KV]) -> KV:
+    """The attention states of a piece's tokens, as views."""
+    assert piece.run is not None
+    return records[piece.run].slice(piece.offset, piece.offset + len(piece.ids))
 
 
 def prefill(
