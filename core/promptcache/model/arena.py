@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
 from promptcache.model.causal import causal_attention
+from promptcache.model.spare import SpareMemory
 from promptcache.rotate import Mover
 
 POSITION = "position"
@@ -74,11 +75,10 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
 
     is_sliding = False
 
-    def __init__(self, shape: LayerShape, batch: int, capacity: int) -> None:
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
-        rows = (batch, shape.kv_heads, capacity)
-        self.keys = torch.empty(*rows, shape.key_dim, dtype=shape.dtype, device=shape.device)
-        self.values = torch.empty(*rows, shape.value_dim, dtype=shape.dtype, device=shape.device)
+        self.keys = keys
+        self.values = values
         self.is_initialized = True
         self.step: Step | None = None
 
@@ -118,8 +118,18 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
 class Arena(Cache):  # type: ignore[misc]
     """Attention states of a batch of sequences of at most `capacity` tokens each."""
 
-    def __init__(self, shapes: Sequence[LayerShape], *, capacity: int, batch: int = 1) -> None:
-        super().__init__(layers=[ArenaLayer(shape, batch, capacity) for shape in shapes])
+    def __init__(
+        self,
+        shapes: Sequence[LayerShape],
+        *,
+        capacity: int,
+        batch: int = 1,
+        spare: SpareMemory | None = None,
+    ) -> None:
+        """With room for `batch` sequences, in `spare` memory where there is some."""
+        tensors = _tensors(shapes, batch, capacity, spare, owner=self)
+        pairs = zip(tensors[::2], tensors[1::2], strict=True)
+        super().__init__(layers=[ArenaLayer(*pair) for pair in pairs])
         self.capacity = capacity
         self.batch = batch
         self._step: Step | None = None
@@ -207,3 +217,22 @@ class Arena(Cache):  # type: ignore[misc]
             tuple(layer.values[row, :, start:stop].clone() for layer in self.layers),
             start,
         )
+
+
+def _tensors(
+    shapes: Sequence[LayerShape], batch: int, capacity: int, spare: SpareMemory | None, owner: Arena
+) -> list[Tensor]:
+    """Keys and values of each layer in turn, unset."""
+    sizes = [
+        (batch, shape.kv_heads, capacity, dim)
+        for shape in shapes
+        for dim in (shape.key_dim, shape.value_dim)
+    ]
+    kinds = {(shape.dtype, shape.device) for shape in shapes}
+    if spare is not None and len(kinds) == 1 and shapes[0].device.type == "cpu":
+        return spare.tensors(sizes, shapes[0].dtype, owner)
+    places = [shape for shape in shapes for _ in range(2)]
+    return [
+        torch.empty(size, dtype=place.dtype, device=place.device)
+        for size, place in zip(sizes, places, strict=True)
+    ]

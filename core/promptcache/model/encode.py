@@ -38,7 +38,7 @@ def encode(
         ids = torch.zeros(len(batch), width, dtype=torch.long)
         for line, index in enumerate(batch):
             ids[line, : len(rows[index])] = torch.tensor(rows[index])
-        arena = Arena(traits.layers, capacity=base + width, batch=len(batch))
+        arena = Arena(traits.layers, capacity=base + width, batch=len(batch), spare=runner.spare)
         if context is not None:
             arena.write(context, 0)
         runner.forward(ids, range(base, base + width), arena, attention=traits.attention)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from threading import Lock, RLock
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,8 @@ from promptcache.errors import ModelError
 from promptcache.model.arena import Arena, LayerShape
 from promptcache.model.attention import attention_set, configs_of
 from promptcache.model.owncache import OwnCache
+from promptcache.model.shared import SharedArena
+from promptcache.model.spare import SpareMemory
 from promptcache.rotate import Movement
 
 
@@ -45,7 +48,7 @@ def new_arena(runner: ModelRunner, traits: Traits, capacity: int) -> Arena | Own
     """Room for one sequence of at most `capacity` tokens."""
     if not traits.layers:
         return OwnCache(runner.model.config)
-    return Arena(traits.layers, capacity=capacity)
+    return Arena(traits.layers, capacity=capacity, spare=runner.spare)
 
 
 _locks: WeakKeyDictionary[PreTrainedModel, RLock] = WeakKeyDictionary()
@@ -64,6 +67,7 @@ class ModelRunner:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self.lock = _lock_of(model)
+        self.spare = SpareMemory()
         self._form = self._current_form()
         accepted = inspect.signature(model.forward).parameters
         self._configs = configs_of(model)
@@ -102,6 +106,47 @@ class ModelRunner:
         `length` says otherwise. Returns logits `[batch, vocabulary]` of the last position, or
         `[batch, len(positions), vocabulary]` when `every_logit` is asked for.
         """
+        kept = None if every_logit else 1
+        with self.lock:
+            arena.aim(positions, positions[-1] + 1 if length is None else length)
+            logits = self._run(ids, torch.tensor([positions]), arena, attention, kept)
+        return logits if every_logit else logits[:, -1]
+
+    def forward_rows(
+        self,
+        ids: Sequence[Sequence[int]],
+        work: Sequence[tuple[int, Sequence[int]]],
+        arena: SharedArena,
+        *,
+        attention: str | None,
+    ) -> Tensor:
+        """Compute tokens of several rows of a batch in one line, without padding between them.
+
+        `work` holds rows and sorted positions of each, `ids` the tokens there. Returns logits
+        `[rows, vocabulary]` of the last position of each.
+        """
+        line = torch.tensor([[token for row in ids for token in row]])
+        places = torch.tensor([[place for _, positions in work for place in positions]])
+        last = torch.tensor([*accumulate(map(len, ids))]) - 1
+        with self.lock:
+            arena.aim(work)
+            logits = self._run(line, places, arena, attention, last.to(self.device))[0]
+            arena.check_attended()
+        return logits if logits.shape[0] == len(last) else logits[last.to(logits.device)]
+
+    def _run(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        cache: Arena | OwnCache | SharedArena,
+        attention: str | None,
+        kept: int | Tensor | None,
+    ) -> Tensor:
+        """The model's logits of `ids` `[batch, tokens]` at `positions` `[1, tokens]`.
+
+        Only those of the last `kept` tokens, or of the tokens at these places, where the model
+        can leave out the others.
+        """
         if self.model.training:
             raise ModelError(
                 "the model is in training mode, where dropout makes attention states random; "
@@ -112,14 +157,12 @@ class ModelRunner:
             raise ModelError(
                 f"the model was {was} when its engine was made and is {now} now; make a new engine"
             )
-        arguments: dict[str, object] = {self._cache_name: arena}
+        arguments: dict[str, object] = {self._cache_name: cache}
         if self._takes_positions:
-            row = torch.tensor([positions], device=self.device)
-            arguments["position_ids"] = row.expand(ids.shape[0], -1)
-        if self._takes_logits_to_keep and not every_logit:
-            arguments["logits_to_keep"] = 1
-        with self.lock, torch.no_grad(), attention_set(self._configs, attention, arena):
-            arena.aim(positions, positions[-1] + 1 if length is None else length)
+            arguments["position_ids"] = positions.to(self.device).expand(ids.shape[0], -1)
+        if self._takes_logits_to_keep and kept is not None:
+            arguments["logits_to_keep"] = kept
+        with torch.no_grad(), attention_set(self._configs, attention, cache):
             output = self.model(
                 input_ids=ids.to(self.device),
                 use_cache=True,
@@ -127,4 +170,4 @@ class ModelRunner:
                 **arguments,
             )
         logits: Tensor = output.logits
-        return logits if every_logit else logits[:, -1]
+        return logits
