@@ -15,7 +15,7 @@ from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
 from promptcache.shelf import CachedDocuments
-from promptcache.store import MemoryStore, Store
+from promptcache.store import HostStore, MemoryStore, Store
 from promptcache.stream import Stream
 from promptcache.trace import Provenance, Span, Trace
 
@@ -23,6 +23,7 @@ __all__ = [
     "CachedDocuments",
     "Exact",
     "Frame",
+    "HostStore",
     "MemoryStore",
     "Modular",
     "NoReuse",

@@ -88,29 +88,32 @@ class Mover:
         self._work = torch.empty(0)
 
     def move(self, out: Tensor, keys: Tensor, layer: int, distance: int) -> None:
-        """Write one layer's `keys` `[..., tokens, key_dim]` into `out`, moved by `distance`."""
+        """Write one layer's `keys` `[..., tokens, key_dim]` into `out`, moved by `distance`.
+
+        They may be on another device; from pinned memory they are copied without waiting.
+        """
         rotation = self._rotations[layer]
         if rotation is None or distance == 0:
-            out.copy_(keys)
+            out.copy_(keys, non_blocking=True)
             return
         made = rotation, keys.shape[-1]
         if made not in self._turns:
             self._turns[made] = rotation.turns(list(self._places), keys.shape[-1])
         turn = self._turns[made][self._places[distance]]
-        if keys.dtype == torch.float32 == out.dtype:
+        if keys.dtype == torch.float32 == out.dtype and keys.device == out.device:
             _turn(out, keys, turn)
             return
-        wide, turned = self._room(keys)
-        wide.copy_(keys)
+        wide, turned = self._room(out)
+        wide.copy_(keys, non_blocking=True)
         _turn(turned, wide, turn)
         out.copy_(turned)
 
-    def _room(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Two tensors in float32 of the shape of `keys`."""
-        needed = 2 * keys.numel()
-        if self._work.numel() < needed or self._work.device != keys.device:
-            self._work = torch.empty(needed, device=keys.device)
-        wide, turned = self._work[:needed].view(2, *keys.shape)
+    def _room(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Two tensors in float32 of the shape of `out`, on its device."""
+        needed = 2 * out.numel()
+        if self._work.numel() < needed or self._work.device != out.device:
+            self._work = torch.empty(needed, device=out.device)
+        wide, turned = self._work[:needed].view(2, *out.shape)
         return wide, turned
 
 

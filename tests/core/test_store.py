@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptcache.kv import KV, join
-from promptcache.store import MemoryStore, Store
+from promptcache.store import HostStore, MemoryStore, Store
 
-TIERS: list[Callable[[int], Store]] = [MemoryStore]
+TIERS: list[Callable[[int], Store]] = [MemoryStore, HostStore]
 BYTES_PER_TOKEN = 2 * 2 * 4 * 4
 
 

@@ -179,18 +179,19 @@ class Arena(Cache):  # type: ignore[misc]
         for index, (layer, (keys, values)) in enumerate(zip(self.layers, kv.layers(), strict=True)):
             place = layer.keys[rows, :, position:stop]
             if mover is None:
-                place.copy_(keys)
+                place.copy_(keys, non_blocking=True)
             else:
                 mover.move(place, keys.expand_as(place), index, position - kv.start)
-            layer.values[rows, :, position:stop].copy_(values)
+            layer.values[rows, :, position:stop].copy_(values, non_blocking=True)
 
     def write_at(self, kv: KV) -> None:
         """Put states that `read_at` read back where they were."""
         positions = kv.side[POSITION]
         for layer, (keys, values) in zip(self.layers, kv.layers(), strict=True):
-            slots = positions.to(keys.device)
-            layer.keys[0].index_copy_(1, slots, keys)
-            layer.values[0].index_copy_(1, slots, values)
+            device = layer.keys.device
+            slots = positions.to(device)
+            layer.keys[0].index_copy_(1, slots, keys.to(device))
+            layer.values[0].index_copy_(1, slots, values.to(device))
 
     def read_at(self, positions: Sequence[int]) -> KV:
         """A copy of the states of the first row at sorted `positions`, which may have gaps.
