@@ -38,14 +38,16 @@ class Rotation:
         span = 2 * len(self.frequencies)
         return span < key_dim or (span == key_dim and not self.last)
 
-    def turns(self, distances: Sequence[int], key_dim: int) -> list[Turn]:
-        """The moves by these distances, their angles worked out at once."""
+    def turns(
+        self, distances: Sequence[int], key_dim: int, device: torch.device | None = None
+    ) -> list[Turn]:
+        """The moves by these distances, their angles worked out at once, for keys on `device`."""
         frequencies = self.frequencies.double().cpu()
         angles = torch.tensor(distances, dtype=torch.float64)[:, None] * frequencies
         width = torch.ones(len(distances), key_dim, dtype=torch.float64)
         for half in self.pairs(width):
             half.copy_(angles.cos())
-        device = self.frequencies.device
+        device = device or self.frequencies.device
         cosines = width.float().to(device).unbind()
         sines = angles.sin().float().to(device).unbind()
         return [Turn(self, *both) for both in zip(cosines, sines, strict=True)]
@@ -84,7 +86,7 @@ class Mover:
         """Ready to move the keys of layers with these rotations by any of `distances`."""
         self._rotations = rotations
         self._places = {distance: place for place, distance in enumerate(dict.fromkeys(distances))}
-        self._turns: dict[tuple[Rotation, int], list[Turn]] = {}
+        self._turns: dict[tuple[Rotation, int, torch.device], list[Turn]] = {}
         self._work = torch.empty(0)
 
     def move(self, out: Tensor, keys: Tensor, layer: int, distance: int) -> None:
@@ -96,9 +98,9 @@ class Mover:
         if rotation is None or distance == 0:
             out.copy_(keys, non_blocking=True)
             return
-        made = rotation, keys.shape[-1]
+        made = rotation, keys.shape[-1], out.device
         if made not in self._turns:
-            self._turns[made] = rotation.turns(list(self._places), keys.shape[-1])
+            self._turns[made] = rotation.turns(list(self._places), *made[1:])
         turn = self._turns[made][self._places[distance]]
         if keys.dtype == torch.float32 == out.dtype and keys.device == out.device:
             _turn(out, keys, turn)
