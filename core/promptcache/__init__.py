@@ -13,7 +13,7 @@ from promptcache.engine import PromptCache
 from promptcache.errors import PromptCacheError
 from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
-from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
+from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy
 from promptcache.shelf import CachedDocuments
 from promptcache.store import HostStore, MemoryStore, Store
 from promptcache.stream import Stream
@@ -22,6 +22,7 @@ from promptcache.trace import Provenance, Span, Trace
 __all__ = [
     "CachedDocuments",
     "Exact",
+    "FirstK",
     "Frame",
     "HostStore",
     "MemoryStore",

@@ -6,11 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import pytest
 import torch
 from torch import Tensor
 
-from promptcache import PromptCache, ReusePolicy
+from promptcache import FirstK, PromptCache, ReusePolicy
 from promptcache.clock import Clock
+from promptcache.errors import OptionError
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun
 from support.reference import plain_logits
@@ -86,3 +88,48 @@ def test_a_policy_finds_its_ranking_whatever_policy_encoded_the_module() -> None
     assert first.usage.recomputed > 0
     assert first.usage.encoded == 0
     cache.store.check_integrity()
+
+
+def test_the_first_tokens_of_moved_modules_are_computed_again() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer(), conversations=False)
+    cache.cache_documents(DOCUMENTS, progress=False)
+    cache.generate_messages(QUESTION, max_new_tokens=1)
+    reply = cache.generate_messages(QUESTION, max_new_tokens=1, reuse=FirstK(5))
+    modules = [span for span in reply.trace if span.module and span.module != "preamble"]
+    assert [span.recomputed for span in modules] == [0, 5, 5]  # the first stands where it was
+    assert reply.usage.recomputed == 10
+    more = cache.generate_messages(QUESTION, max_new_tokens=1, reuse=FirstK(1000))
+    assert [span.recomputed for span in more.trace if span.module in ("b", "c")] == []
+    assert more.usage.approximate == 0
+
+
+def test_the_first_tokens_of_a_module_with_a_hole_are_counted_from_its_beginning() -> None:
+    cache = PromptCache(model("llama"), byte_tokenizer(), conversations=False)
+    cache.add_schema(
+        '<schema name="s">Always.<module name="a">A note.</module><module name="m">In <param '
+        'name="where" length="12"/> there are many trees, and few roads.</module></schema>'
+    )
+    prompt = '<prompt schema="s"><m where="Rome"/>And what else?<a/></prompt>'
+    cache.generate(prompt, max_new_tokens=1)
+    spans = cache.generate(prompt, max_new_tokens=1, reuse=FirstK(20)).trace
+    by_text = {span.text: span for span in spans}
+    behind = by_text[" there are many trees, and few roads."]
+    before = next(span for span in spans if span.module == "s.m")
+    assert behind.recomputed == 20 - before.tokens - 12
+    assert by_text["A note."].recomputed == len("A note.")
+
+
+def test_first_k_of_all_tokens_is_a_full_prefill_in_every_family() -> None:
+    for family in ("llama", "mistral_windowed", "gemma2", "bloom", "gptj"):
+        cache = PromptCache(model(family), byte_tokenizer())
+        cache.cache_documents(DOCUMENTS, progress=False)
+        segments = cache._prompts.from_messages(QUESTION, cache._shelf.recognise)
+        got = cache._pipeline.run(segments, FirstK(1000), Clock(), room=1)
+        expected = plain_logits(cache.model, got.layout.ids)
+        assert torch.allclose(got.logits[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [0, -1, True, 2.5, "8"])
+def test_a_number_of_first_tokens_that_is_none_is_refused(k: object) -> None:
+    with pytest.raises(OptionError, match="FirstK takes a number of tokens, 1 or more"):
+        FirstK(k)  # type: ignore[arg-type]

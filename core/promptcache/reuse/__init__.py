@@ -1,8 +1,9 @@
 """Reuse policies: which cached tokens are computed again when a prompt is prefilled."""
 
 from promptcache.reuse.exact import Exact
+from promptcache.reuse.first import FirstK
 from promptcache.reuse.modular import Modular
 from promptcache.reuse.none import NoReuse
 from promptcache.reuse.policy import ReusePolicy
 
-__all__ = ["Exact", "Modular", "NoReuse", "ReusePolicy"]
+__all__ = ["Exact", "FirstK", "Modular", "NoReuse", "ReusePolicy"]
