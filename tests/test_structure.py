@@ -20,8 +20,8 @@ LAYERS = [
     "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "room", "model",
     "reuse", "library", "conversations", "trace", "reply", "report", "background", "clock",
     "memory", "account", "headers", "contexts", "messages", "prompts", "templates", "options",
-    "joining", "pipeline", "placing", "marks", "misses", "shelf", "stream",
-    "recording", "served", "engine", "observing", "parameters", "pocket", "bench", "cli",
+    "joining", "planning", "pipeline", "batching", "placing", "marks", "misses", "shelf", "stream",
+    "recording", "served", "answering", "engine", "observing", "parameters", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

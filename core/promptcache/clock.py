@@ -20,6 +20,14 @@ class Clock:
         self.stages[stage] = self.stages.get(stage, 0.0) + now - self._last
         self._last = now
 
+    def waited(self) -> Clock:
+        """A clock of the same call that goes on from now: the time since the last lap, in which
+        another request of the call was answered, counts to no stage.
+        """
+        other = Clock()
+        other.started, other.stages = self.started, dict(self.stages)
+        return other
+
     @property
     def total(self) -> float:
         """Seconds from the call to the last lap."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import takewhile
 from threading import Lock
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.library import OWNER as OWNER_BYTES
 from promptcache.library import ModuleLibrary, Source
-from promptcache.model.arena import POSITION, Arena
+from promptcache.model.arena import POSITION
 
 Decode = Callable[[Sequence[int]], str]
 """The text of token ids."""
@@ -43,6 +44,13 @@ SHOWN = 8
 ITEM = 8
 OWNER = OWNER_BYTES // ITEM
 """Numbers that a line begins with to say whose it is, and the bytes of one."""
+
+
+class States(Protocol):
+    """What one prompt's attention states stand in."""
+
+    def read_at(self, positions: Sequence[int]) -> KV:
+        """A copy of the states at sorted `positions`, which are kept with it as POSITION."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,7 @@ class Conversations:
 
     def keep(
         self,
-        arena: Arena,
+        arena: States,
         owner: bytes,
         origins: Origins,
         answer: Sequence[int],

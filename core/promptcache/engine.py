@@ -16,17 +16,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from promptcache.answering import Answering, Asked
+from promptcache.batching import Batching
 from promptcache.clock import Clock
 from promptcache.messages import MessageLike, check_text
 from promptcache.model import load as loading
-from promptcache.model.defaults import config_stop_strings
-from promptcache.options import (
-    RequestOptions,
-)
 from promptcache.pml import Prompt, Schema
 from promptcache.prompts import FramedText, answered
 from promptcache.recording import Recording, Recordings
-from promptcache.reply import Reply, Stage
+from promptcache.reply import Reply
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment
 from promptcache.served import ServedModel
@@ -34,7 +32,6 @@ from promptcache.shelf import CachedDocuments, Shelf
 from promptcache.store import Store
 from promptcache.stream import Stream
 from promptcache.text.calling import Calling
-from promptcache.text.callstream import answer_text
 
 
 class PromptCache(ServedModel):
@@ -83,6 +80,15 @@ class PromptCache(ServedModel):
         )
         self._shelf = Shelf(self._prompts, self._pipeline, self._library, self.reuse, bare=bare)
         self._recordings = Recordings()
+        self._answering = Answering(
+            self,
+            self._runner,
+            self._pipeline,
+            Batching(self._runner, self.traits, self._pipeline, self._library),
+            self._shelf.misses,
+            self._recordings,
+            bare=bare,
+        )
 
     @classmethod
     def from_pretrained(
@@ -211,31 +217,55 @@ class PromptCache(ServedModel):
     ) -> Stream:
         """`generate`, piece by piece."""
         clock = Clock()
-        texts = ChainMap(dict(documents or {}), self._shelf.texts)
-        asked = self._prompts.read_prompt(prompt)
-        segments = self._prompts.from_pml(asked, texts, schema)
-        is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
-        return self._start(segments, clock, options, strip=is_chat, continues=answered(asked))
+        return self._answering.stream(self._asked(prompt, schema, documents), clock, options)
 
     def stream_text(self, prompt: FramedText, **options: Any) -> Stream:
         """`generate_text`, piece by piece."""
         clock = Clock()
-        segments = self._prompts.from_text(prompt, self._shelf.recognise)
-        is_chat = any(segment.kind is Kind.CONTROL for segment in segments)
-        return self._start(segments, clock, options, strip=is_chat)
+        return self._answering.stream(self._asked_text(prompt), clock, options)
 
     def stream_messages(self, messages: Sequence[MessageLike], **options: Any) -> Stream:
         """`generate_messages`, piece by piece."""
         clock = Clock()
-        tools = options.pop("tools", None)
-        calling = self.calling(tools, options.pop("tool_choice", None))
-        opening = calling.opening if calling else ()
-        segments = self._prompts.from_messages(
-            messages, self._shelf.recognise, tools, opening, mark=self._shelf.marks.mark
+        told = _tools_in(options)
+        return self._answering.stream(self._asked_messages(messages, *told), clock, options)
+
+    def batch(
+        self,
+        prompts: Sequence[str | Prompt],
+        *,
+        schema: Schema | None = None,
+        documents: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> list[Reply]:
+        """Answer several prompts in PML at once, each as `generate` would.
+
+        Modules that several of them import are held once. The options, a seed too, are for each
+        prompt. An error names the first prompt that it is about, before anything is computed. Each
+        reply's `ttft` counts from this call.
+
+        Models and lengths that do not allow it (see `docs/decisions.md`) have their prompts
+        answered one after the other; the traces say so.
+        """
+        clock = Clock()
+        return self._answering.batch(
+            prompts, lambda prompt: self._asked(prompt, schema, documents), clock, options
         )
-        continues = any(message.get("role") == "assistant" for message in messages)
-        return self._start(
-            segments, clock, options, strip=True, continues=continues, calling=calling
+
+    def batch_text(self, prompts: Sequence[FramedText], **options: Any) -> list[Reply]:
+        """Continue several texts at once, each as `generate_text` would (see `batch`)."""
+        clock = Clock()
+        return self._answering.batch(prompts, self._asked_text, clock, options)
+
+    def batch_messages(self, chats: Sequence[Sequence[MessageLike]], **options: Any) -> list[Reply]:
+        """Answer several lists of chat messages at once, each as `generate_messages` would.
+
+        See `batch`; `tools` and `tool_choice` are for each of them.
+        """
+        clock = Clock()
+        told = _tools_in(options)
+        return self._answering.batch(
+            chats, lambda messages: self._asked_messages(messages, *told), clock, options
         )
 
     def recording(self) -> AbstractContextManager[Recording]:
@@ -260,45 +290,37 @@ class PromptCache(ServedModel):
         """The registered schemas by their names."""
         return MappingProxyType(self._prompts.schemas)
 
-    def _start(
-        self,
-        segments: Sequence[Segment],
-        clock: Clock,
-        options: dict[str, Any],
-        *,
-        strip: bool,
-        continues: bool = False,
-        calling: Calling | None = None,
-    ) -> Stream:
-        asked = RequestOptions.parse(options, self.reuse, self.default_new_tokens)
-        stop = asked.stop or config_stop_strings(self.model)
-        clock.lap(Stage.PARSE)
-        prefilled = self._pipeline.run(
-            segments,
-            asked.policy,
-            clock,
-            room=asked.max_new_tokens,
-            window=asked.window,
-            bare=self._bare,
-            continues=continues,
-            notes=lambda: (
-                *asked.notes,
-                *self._shelf.misses.lines(asked.expected, segments, asked.passages),
-            ),
+    def _asked(
+        self, prompt: str | Prompt, schema: Schema | None, documents: Mapping[str, str] | None
+    ) -> Asked:
+        texts = ChainMap(dict(documents or {}), self._shelf.texts)
+        asked = self._prompts.read_prompt(prompt)
+        segments = self._prompts.from_pml(asked, texts, schema)
+        return Asked(segments, strip=_is_chat(segments), continues=answered(asked))
+
+    def _asked_text(self, prompt: FramedText) -> Asked:
+        segments = self._prompts.from_text(prompt, self._shelf.recognise)
+        return Asked(segments, strip=_is_chat(segments))
+
+    def _asked_messages(
+        self, messages: Sequence[MessageLike], tools: Sequence[Any] | None, tool_choice: Any
+    ) -> Asked:
+        calling = self.calling(tools, tool_choice)
+        opening = calling.opening if calling else ()
+        segments = self._prompts.from_messages(
+            messages, self._shelf.recognise, tools, opening, mark=self._shelf.marks.mark
         )
-        stream = Stream(
-            prefilled,
-            clock,
-            answer_text(self.tokenizer, stop, strip=strip, calling=calling),
-            self._runner,
-            self.traits,
-            options={**asked.generation, "max_new_tokens": prefilled.room},
-            seed=asked.seed,
-            model=self.name,
-            policy=str(asked.policy),
-        )
-        self._recordings.add(stream)
-        return stream
+        continues = any(message.get("role") == "assistant" for message in messages)
+        return Asked(segments, strip=True, continues=continues, calling=calling)
+
+
+def _tools_in(options: dict[str, Any]) -> tuple[Any, Any]:
+    """The tools of a request and the choice among them, taken out of its options."""
+    return options.pop("tools", None), options.pop("tool_choice", None)
+
+
+def _is_chat(segments: Sequence[Segment]) -> bool:
+    return any(segment.kind is Kind.CONTROL for segment in segments)
 
 
 def _whole(stream: Stream) -> Reply:

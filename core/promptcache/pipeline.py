@@ -6,7 +6,7 @@ Layout, look-up, assembly, prefill, each timed. Knows nothing about markup, temp
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,25 +15,22 @@ from torch import Tensor
 
 from promptcache.account import Served, trace_of
 from promptcache.clock import Clock
-from promptcache.conversations import Conversations, Recalled, parting
-from promptcache.errors import UnsupportedModelError
-from promptcache.joining import merged
-from promptcache.kv import KV
-from promptcache.layout import Layout, ModuleRun, Piece, lay_out
+from promptcache.conversations import Conversations, Recalled, States, parting
+from promptcache.layout import Layout
 from promptcache.library import ModuleLibrary
 from promptcache.memory import is_out_of_memory, surviving_out_of_memory
 from promptcache.model.arena import Arena
+from promptcache.model.decode import Following
 from promptcache.model.owncache import OwnCache
-from promptcache.model.prefill import assemble, positions_to_compute, prefill
+from promptcache.model.prefill import Alone, assemble, prefill
 from promptcache.model.runner import ModelRunner, Traits, new_arena
+from promptcache.planning import Laid, Notes, Plan, Planner
 from promptcache.reply import Stage, Usage
 from promptcache.reuse import ReusePolicy
-from promptcache.room import room_for, shortage
 from promptcache.segments import Kind, Segment
 from promptcache.text.tokenize import SegmentTokenizer
 from promptcache.trace import Trace
 
-Notes = Callable[[], Iterable[str]]
 log = logging.getLogger("promptcache")
 
 
@@ -41,13 +38,15 @@ log = logging.getLogger("promptcache")
 class Prefilled:
     """A prompt whose attention states stand in an arena, ready to be decoded.
 
-    `logits` is `[1, vocabulary]`. `room` is how many tokens the answer may have. The account of
-    where its tokens came from is made when it is asked for, which is after the first token.
+    `logits` is `[1, vocabulary]`; `following` gives those after each further token. `room` is how
+    many tokens the answer may have. The account of where its tokens came from is made when it is
+    asked for, which is after the first token.
     """
 
     layout: Layout
-    arena: Arena | OwnCache
+    arena: States | OwnCache
     logits: Tensor
+    following: Following
     room: int
     served: Served
     notes: Notes
@@ -64,7 +63,7 @@ class Prefilled:
         return self.account[1]
 
 
-class Pipeline:
+class Pipeline(Planner):
     """The stages of a request on one model. Safe to use from several threads."""
 
     def __init__(
@@ -77,28 +76,15 @@ class Pipeline:
         *,
         conversations: bool = True,
     ) -> None:
+        memory = Conversations(library) if conversations and traits.layers else None
+        super().__init__(traits, tokenizer, library, window, memory)
         self._runner = runner
-        self._traits = traits
-        self._tokenizer = tokenizer
-        self._library = library
-        self._window = window
-        self._conversations = Conversations(library) if conversations and traits.layers else None
 
     @property
     def longest(self) -> int | None:
         """The tokens that a prompt with modules can have; None where nothing limits them."""
         limits = [n for n in (self._window, self._traits.movement.limit) if n is not None]
         return min(limits, default=None)
-
-    def layout(self, segments: Sequence[Segment], *, bare: bool = False) -> Layout:
-        """The segments as tokens at positions; modules after BOS alone when `bare`."""
-        tokens = self._tokenizer.tokenize(merged(segments))
-        return lay_out(
-            [item.segment for item in tokens],
-            [item.ids for item in tokens],
-            placeholder=self._tokenizer.placeholder_id,
-            bare=self._tokenizer.bos_ids if bare else None,
-        )
 
     def run(
         self,
@@ -112,93 +98,56 @@ class Pipeline:
         continues: bool = False,
         notes: Notes = tuple,
     ) -> Prefilled:
-        """Everything up to the logits of the last token.
-
-        An answer of `room` tokens is to follow; `window` is how many it and the prompt may have,
-        where that is less than the model's own.
-        `continues` says that the prompt holds an earlier answer: what keeps earlier turns from
-        being reused is noted then. `notes` are asked for what else there is to say about the
-        prompt, after the first token.
-
-        Raises PromptError for a prompt that is empty or leaves no room in the model's window,
-        UnsupportedModelError when the policy cannot be served, OutOfMemoryError when memory runs
-        out even after everything evictable was evicted.
-        """
-        layout = self.layout(segments, bare=bare)
-        left = room_for(len(layout.ids), room, self._window, window)
-        self.check_policy(policy, len(layout.ids))
+        """Everything up to the logits of the last token (see `lay` and `prefill`)."""
+        laid = self.lay(
+            segments,
+            policy,
+            room=room,
+            window=window,
+            bare=bare,
+            continues=continues,
+            notes=notes,
+        )
         clock.lap(Stage.LAYOUT)
+        return self.prefill(laid, clock)
 
-        def said() -> tuple[str, ...]:
-            return (*notes(), *shortage(left, room))
+    def prefill(self, laid: Laid, clock: Clock) -> Prefilled:
+        """A prompt that was laid out, prefilled.
 
-        needed = (len(layout.ids) + left) * self._traits.token_bytes
+        Raises OutOfMemoryError when memory runs out even after everything evictable was evicted.
+        """
         return surviving_out_of_memory(
-            lambda: self._prefilled(layout, policy, clock, left, said, continues=continues),
+            lambda: self._prefilled(laid, clock),
             self._library.store,
-            f"a prompt of {len(layout.ids)} tokens and an answer of {left} ({needed:,} bytes of "
-            "attention states)",
+            f"a prompt of {len(laid.layout.ids)} tokens and an answer of {laid.room} "
+            f"({laid.tokens * self._traits.token_bytes:,} bytes of attention states)",
         )
 
-    def check_policy(self, policy: ReusePolicy, tokens: int = 0) -> None:
-        """Raise UnsupportedModelError when `policy` cannot be served for so long a prompt."""
-        movement = self._traits.movement
-        name = type(policy).__name__
-        if not policy.moves:
-            return
-        if movement.unmovable:
-            raise UnsupportedModelError(
-                f"{name} moves modules, but {movement.unmovable}. Use reuse=Exact(), which reuses "
-                "what it can without moving it and is right for every model."
-            )
-        if movement.limit is not None and tokens > movement.limit:
-            raise UnsupportedModelError(
-                f"{name} moves modules, but this prompt has {tokens} tokens and beyond "
-                f"{movement.limit} the model's {movement.limited_by} changes every earlier key. "
-                "Use reuse=Exact() for this prompt, or a shorter one."
-            )
-
-    def _prefilled(
-        self,
-        layout: Layout,
-        policy: ReusePolicy,
-        clock: Clock,
-        room: int,
-        notes: Notes,
-        *,
-        continues: bool,
-    ) -> Prefilled:
-        reused, warnings = self._reused(layout, policy)
-        memory = self._memory(layout, policy)
-        owner = self._library.owner()
-        records = self._library.fetch([piece.run for piece in reused if piece.run], policy, owner)
-        states: Mapping[ModuleRun, KV] = {run: record.kv for run, record in records.items()}
-        sources = {run: record.source for run, record in records.items()}
-        again = policy.recomputed(layout, states)
-        missing = positions_to_compute(layout, reused, again)
-        origins, found = None, None
-        if memory:
-            origins = memory.origins(layout, reused, sources, again)
-            found = memory.recall(owner, origins, missing[:-1])
-        recalled, earlier = found or (None, None)
-        at_hand = set(recalled.positions) if recalled else set()
-        positions = [position for position in missing if position not in at_hand]
+    def _prefilled(self, laid: Laid, clock: Clock) -> Prefilled:
+        [plan] = self.plans([laid], laid.policy)
         clock.lap(Stage.LOOKUP)
-        arena = new_arena(self._runner, self._traits, len(layout.ids) + room)
-        assemble(arena, self._traits, reused, states)
-        if earlier:
+        arena = new_arena(self._runner, self._traits, laid.tokens)
+        assemble(arena, self._traits, plan.served.reused, plan.states)
+        if plan.earlier:
             assert isinstance(arena, Arena)
-            arena.write_at(earlier)
+            arena.write_at(plan.earlier)
         clock.lap(Stage.ASSEMBLE)
-        logits = prefill(self._runner, self._traits, arena, layout, positions)
+        logits = prefill(self._runner, self._traits, arena, laid.layout, list(plan.positions))
         clock.lap(Stage.PREFILL)
-        served = Served(reused, sources, missing, recalled, origins, owner)
+        following = Alone(self._runner, self._traits, arena)
+        return self.ready(plan, arena, logits, following)
+
+    def ready(
+        self, plan: Plan, arena: States | OwnCache, logits: Tensor, following: Following
+    ) -> Prefilled:
+        """A prompt whose plan was carried out in `arena`."""
+        laid, served, warnings = plan.laid, plan.served, plan.warnings
 
         def said() -> tuple[str, ...]:
-            parted = self._parted(layout, served) if continues else ()
-            return (*notes(), *warnings, *parted)
+            parted = self._parted(laid.layout, served) if laid.continues else ()
+            return (*laid.notes(), *warnings, *parted)
 
-        return Prefilled(layout, arena, logits, room, served, said, self)
+        return Prefilled(laid.layout, arena, logits, following, laid.room, served, said, self)
 
     def _parted(self, layout: Layout, served: Served) -> tuple[str, ...]:
         """What keeps earlier turns from being reused, where they were looked for."""
@@ -218,7 +167,7 @@ class Pipeline:
         served, arena = prefilled.served, prefilled.arena
         limit = self._traits.movement.limit
         total = len(prefilled.layout.ids) + len(answer)
-        if self._conversations is None or served.origins is None or not isinstance(arena, Arena):
+        if self._conversations is None or served.origins is None or isinstance(arena, OwnCache):
             return
         if limit is not None and total > limit:
             return
@@ -230,25 +179,6 @@ class Pipeline:
             if not is_out_of_memory(error):
                 raise
             log.warning("no memory to keep this turn of the conversation for later ones")
-
-    def _memory(self, layout: Layout, policy: ReusePolicy) -> Conversations | None:
-        """Where earlier turns are looked for, unless policy or model rule that out."""
-        limit = self._traits.movement.limit
-        too_long = limit is not None and len(layout.ids) > limit
-        return None if too_long or not policy.recalls else self._conversations
-
-    def _reused(
-        self, layout: Layout, policy: ReusePolicy
-    ) -> tuple[tuple[Piece, ...], tuple[str, ...]]:
-        """The pieces that modules serve, and what there is to say about the others."""
-        movement = self._traits.movement
-        notes = tuple(p.note for p in layout.pieces if p.kind is Kind.ARGUMENT and p.note)
-        if not self._traits.layers:
-            return (), (*notes, f"nothing is reused: {movement.unmovable}")
-        if movement.limit is not None and len(layout.ids) > movement.limit:
-            why = f"the model's {movement.limited_by} changes every earlier key"
-            return (), (*notes, f"nothing is reused: beyond {movement.limit} tokens {why}")
-        return policy.reused(layout), notes
 
 
 def _last_message(layout: Layout) -> int:

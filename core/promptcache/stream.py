@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from promptcache.clock import Clock
 from promptcache.model.decode import FinishReason, decode
-from promptcache.model.runner import ModelRunner, Traits
+from promptcache.model.runner import ModelRunner
 from promptcache.pipeline import Prefilled
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.text.callstream import CallStream
@@ -34,7 +34,6 @@ class Stream(Iterator[str]):
         clock: Clock,
         text: TextStream | CallStream,
         runner: ModelRunner,
-        traits: Traits,
         *,
         options: dict[str, Any],
         seed: int | None,
@@ -53,7 +52,7 @@ class Stream(Iterator[str]):
         self._named = model, policy
         self._ends = end_tokens(runner.model, options)
         self._tokens: Generator[int, None, None] | None = decode(
-            runner, traits, prefilled.arena, prefilled.layout.ids, prefilled.logits, options, seed
+            runner, prefilled.following, prefilled.layout.ids, prefilled.logits, options, seed
         )
         self._pending = self._next_text()
         clock.lap(Stage.SAMPLE)
@@ -70,6 +69,14 @@ class Stream(Iterator[str]):
                 raise StopIteration
             piece, self._pending = self._pending, ""
             return piece
+
+    def advance(self) -> None:
+        """Take one token more, if there is one; its text is in the reply."""
+        with self._stepping:
+            if not self._closed:
+                self._step()
+            if self._closed:
+                self._stop()
 
     def close(self) -> None:
         """Stop generating and let go of the attention states.

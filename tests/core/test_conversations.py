@@ -355,7 +355,7 @@ def answered(cache: PromptCache, chat: Chat, say: Say) -> str:
     options = {"max_new_tokens": say.tokens, "do_sample": False, "suppress_tokens": quiet(cache)}
     text = TextStream(cache.tokenizer)
     stream = Stream(
-        got, Clock(), text, cache._runner, cache.traits,
+        got, Clock(), text, cache._runner,
         options=options, seed=None, model="", policy="",
     )  # fmt: skip
     return "".join(stream)

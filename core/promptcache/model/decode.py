@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from copy import copy
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from promptcache.errors import OptionError
-from promptcache.model.arena import Arena
 from promptcache.model.defaults import OWNER, generation_settings
 from promptcache.model.generation import OPTIONS, check_token_ids
-from promptcache.model.owncache import OwnCache
-from promptcache.model.runner import ModelRunner, Traits
+from promptcache.model.runner import ModelRunner
 
 _NOTHING_LEFT = (
     "no token is left to choose from: the options (such as suppress_tokens, bad_words_ids or a "
@@ -30,10 +28,22 @@ _NOTHING_LEFT = (
 FinishReason = Literal["stop", "length"]
 
 
+class Following(Protocol):
+    """Runs the model over the tokens of one answer as they are chosen."""
+
+    def chose(self, token: int, position: int, *, last: bool) -> None:
+        """Take in a token that was chosen; nothing comes after the last."""
+
+    def logits(self) -> Tensor:
+        """The logits `[1, vocabulary]` of the token that was taken in last."""
+
+    def leave(self) -> None:
+        """Nothing more comes, though no token was the last."""
+
+
 def decode(
     runner: ModelRunner,
-    traits: Traits,
-    arena: Arena | OwnCache,
+    following: Following,
     prompt: Sequence[int],
     logits: Tensor,
     options: dict[str, Any],
@@ -41,10 +51,11 @@ def decode(
 ) -> Generator[int, None, None]:
     """Yield the token ids of the answer, one at a time.
 
-    `arena` holds the whole `prompt`, `logits` `[1, vocabulary]` are those of its last token. Ends
-    after an end-of-sequence token, which is yielded too, or when a criterion or the length says
-    so. A caller that closes the iterator stops the generation. Raises OptionError for options, the
-    request's or the model's own, that are refused; a streamer is told of the end then, too.
+    `logits` `[1, vocabulary]` are those of the prompt's last token, `following` gives those of the
+    answer's. Ends after an end-of-sequence token, which is yielded too, or when a criterion or the
+    length says so. A caller that closes the iterator stops the generation. Raises OptionError for
+    options, the request's or the model's own, that are refused; a streamer is told of the end
+    then, too.
     """
     streamer = options.get("streamer")
     asked = {k: v for k, v in options.items() if k in OPTIONS and k != "streamer"}
@@ -69,12 +80,13 @@ def decode(
                 if streamer is not None:
                     streamer.put(token.cpu())
                 finished = bool(stopping_criteria(ids, None).all())
+                following.chose(int(token), ids.shape[1] - 1, last=finished)
                 yield int(token)
                 if finished:
                     return
-                position = ids.shape[1] - 1
-                scores = runner.forward(token, [position], arena, attention=traits.attention)
+                scores = following.logits()
         finally:
+            following.leave()
             if streamer is not None:
                 streamer.end()
 

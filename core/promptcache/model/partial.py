@@ -34,7 +34,7 @@ def up_to(
     query: Tensor, key: Tensor, value: Tensor, ranks: Sequence[int], scale: float
 ) -> tuple[Tensor, Tensor]:
     """`over_all`, each query over the keys up to the one of its own rank; `ranks` are sorted."""
-    queries, groups = query.shape[1:3]
+    queries = query.shape[1]
     seen = ranks[-1] + 1
     if queries == 1:
         return over_all(query, key[:, :seen], value[:, :seen], scale)

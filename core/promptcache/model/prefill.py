@@ -57,3 +57,28 @@ def prefill(
     """Compute `positions`, the arena holding the others; logits `[1, vocabulary]` of the last."""
     ids = torch.tensor([[layout.ids[position] for position in positions]])
     return runner.forward(ids, positions, arena, attention=traits.attention)
+
+
+class Alone:
+    """Runs the model over an answer that nothing else waits for: token by token, when asked."""
+
+    def __init__(self, runner: ModelRunner, traits: Traits, arena: Arena | OwnCache) -> None:
+        self._runner = runner
+        self._traits = traits
+        self._arena = arena
+        self._chosen: tuple[int, int] | None = None
+
+    def chose(self, token: int, position: int, *, last: bool) -> None:
+        """Take in a token that was chosen."""
+        self._chosen = None if last else (token, position)
+
+    def logits(self) -> Tensor:
+        """The logits `[1, vocabulary]` of the token that was taken in last."""
+        assert self._chosen is not None
+        token, position = self._chosen
+        return self._runner.forward(
+            torch.tensor([[token]]), [position], self._arena, attention=self._traits.attention
+        )
+
+    def leave(self) -> None:
+        """Nothing to do: nobody waits."""
