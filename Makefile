@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format stress bench-recognise pocket clean
+.PHONY: help demo test check format stress bench-ttft bench-decode bench-scale bench-recognise pocket clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,15 @@ format: $(READY)  ## write formatting and the fixes that ruff is sure of
 
 stress: $(READY)  ## the property tests, with thousands of random histories
 	$(BIN)/python -m pytest -m stress
+
+bench-ttft: $(READY)  ## time to first token with the embedded model, against transformers and the limit
+	$(BIN)/promptcache bench ttft pocket
+
+bench-decode: $(READY)  ## tokens per second behind a long context, against transformers' generate
+	$(BIN)/promptcache bench decode pocket
+
+bench-scale: $(READY)  ## what many registered documents, and many requests at once, cost
+	$(BIN)/promptcache bench scale
 
 bench-recognise: $(READY)  ## how long it takes to find registered documents in a prompt
 	$(BIN)/python -m promptcache.bench.recognise

@@ -1,4 +1,4 @@
-"""The command line: `promptcache lint | translate | demo | probe`, a few lines each."""
+"""The command line: `promptcache lint | translate | demo | probe | bench`, a few lines each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from promptcache.bench.commands import app as bench
 from promptcache.errors import MissingExtraError, PromptCacheError
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

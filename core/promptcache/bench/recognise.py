@@ -14,7 +14,7 @@ import random
 import statistics
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
@@ -86,7 +86,7 @@ def measure(
     register_seconds = time.perf_counter() - start
     times, found = [], 0
     for _ in range(prompts):
-        prompt = _prompt(registered, strangers, rng)
+        prompt = prompt_of(registered, strangers, rng)
         start = time.perf_counter()
         matches = recognizer.find(prompt)
         times.append((time.perf_counter() - start) * 1e3)
@@ -113,7 +113,8 @@ def _prose(chars: int, rng: random.Random) -> str:
     return " ".join(rng.choices(_WORDS, k=chars // 4))[:chars]
 
 
-def _prompt(registered: list[str], strangers: list[str], rng: random.Random) -> str:
+def prompt_of(registered: Sequence[str], strangers: Sequence[str], rng: random.Random) -> str:
+    """A prompt of PROMPT_CHARS characters, half of them registered documents."""
     half = PROMPT_CHARS // DOCUMENT_CHARS // 2
     parts = rng.sample(registered, half) + rng.sample(strangers, half)
     rng.shuffle(parts)

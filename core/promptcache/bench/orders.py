@@ -1,0 +1,25 @@
+"""How the documents of a prompt stand to those of the prompt before."""
+
+from __future__ import annotations
+
+import random
+from enum import StrEnum
+
+
+class Order(StrEnum):
+    """The orders that are measured."""
+
+    IN_ORDER = "in-order"
+    """The same one."""
+    SHUFFLED = "shuffled"
+    """Another one, each time another one."""
+    COLD = "cold"
+    """Another one, and never seen before, by an engine that has encoded nothing."""
+
+
+def shuffled(count: int, rng: random.Random) -> list[int]:
+    """0 to `count` - 1 in an order of their own, which is another one if there is another."""
+    order = list(range(count))
+    while order == list(range(count)) and count > 1:
+        rng.shuffle(order)
+    return order

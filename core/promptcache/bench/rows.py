@@ -1,0 +1,256 @@
+"""The rows that benchmarks write: what was measured, on what, with which versions.
+
+One JSON object per case, in files that several runs can add to. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from promptcache.bench.models import Subject
+from promptcache.errors import OptionError, valid
+
+PACKAGES = ("promptcache", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Repeated measurements of one thing: the median, and where half of them lie.
+
+    `low` and `high` are the quartiles, or the extremes of fewer than four.
+    """
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """The spread of some values, of which there must be one at least."""
+        low, high = min(values), max(values)
+        if len(values) >= 4:
+            low, _, high = statistics.quantiles(values, n=4)
+        return cls(statistics.median(values), low, high, len(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all rows of a run have in common."""
+
+    model: str
+    dtype: str
+    device: str
+    threads: int
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(cls, subject: Subject, more: Iterable[str] = ()) -> Setting:
+        """The setting now; `more` are packages whose versions count, beside the usual ones."""
+        return cls(
+            subject.name,
+            subject.dtype,
+            device_name(subject.device),
+            torch.get_num_threads(),
+            versions(more),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What every row says; `bench` names the kind of row in files."""
+
+    bench: ClassVar[str] = ""
+
+    case: str
+    model: str
+    dtype: str
+    device: str
+    threads: int
+    versions: Mapping[str, str]
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TtftRow(Row):
+    """Time to first token of one case: a system, a policy, an order of the documents.
+
+    `prompt` is the form in which it was asked: "pml" or "text". `cached_tokens` are the prompt's
+    tokens whose states were at hand in this case, `new_tokens` those that were computed,
+    `module_tokens` those that a policy could reuse, equal for all cases of a prompt.
+    `full_prefill_ratio` is how many times faster it is than transformers' full prefill, None where
+    that was not run; `limit_ratio` how many times slower than the limit. `attention` is what
+    transformers computed with.
+    """
+
+    bench: ClassVar[str] = "ttft"
+
+    prompt: str
+    policy: str
+    order: str
+    documents: int
+    module_tokens: int
+    cached_tokens: int
+    new_tokens: int
+    ttft_seconds: float
+    ttft_low: float
+    ttft_high: float
+    full_prefill_ratio: float | None
+    limit_ratio: float
+    stages: Mapping[str, float]
+    attention: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRow(Row):
+    """Tokens per second behind a context, the first token not counted.
+
+    `ratio` is how many times as many as transformers' `generate` with its default cache.
+    """
+
+    bench: ClassVar[str] = "decode"
+
+    policy: str
+    context_tokens: int
+    output_tokens: int
+    tokens_per_second: float
+    low: float
+    high: float
+    ratio: float
+    attention: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryRow(Row):
+    """What one prompt costs, by how many documents are registered. `repeats` counts prompts.
+
+    `find_*` is recognition alone, `parse_*` and `lookup_*` are those stages of a whole request
+    whose modules are encoded. `bytes_per_document` is what the engine keeps beside its text.
+    """
+
+    bench: ClassVar[str] = "library"
+
+    documents: int
+    document_chars: int
+    prompt_chars: int
+    register_seconds: float
+    find_seconds: float
+    find_worst: float
+    parse_seconds: float
+    parse_worst: float
+    lookup_seconds: float
+    lookup_worst: float
+    bytes_per_document: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRow(Row):
+    """Peak memory of requests at once over the same modules, beyond the weights, in bytes.
+
+    `ratio` is how many times that of one request.
+    """
+
+    bench: ClassVar[str] = "memory"
+
+    requests: int
+    module_tokens: int
+    new_tokens: int
+    output_tokens: int
+    weights_bytes: int
+    peak_bytes: int
+    ratio: float
+
+
+KINDS: dict[str, type[Row]] = {
+    kind.bench: kind for kind in (TtftRow, DecodeRow, LibraryRow, MemoryRow)
+}
+
+
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """What the figures depend on beside the machine, the commit included where there is one."""
+    found = {"python": platform.python_version()}
+    if commit := _commit():
+        found["commit"] = commit
+    for package in (*PACKAGES, *more):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """What a device is."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {device.type}"
+
+
+def write_rows(file: Path, rows: Sequence[Row], *, append: bool = False) -> None:
+    """Write one object per row; with `append`, behind those that the file has already.
+
+    Raises OptionError for a file that cannot be written, or holds something else.
+    """
+    before = read_rows(file) if append and file.exists() else []
+    said = [{"bench": row.bench} | asdict(row) for row in (*before, *rows)]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OptionError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def read_rows(file: Path) -> list[Row]:
+    """The rows of a file. Raises OptionError, with the place, for a file that holds others."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{file} cannot be read: {error}") from error
+    if not isinstance(said, list):
+        raise OptionError(f"{file} holds no list of rows")
+    return [_row(item, f"row {number} of {file}") for number, item in enumerate(said, 1)]
+
+
+def _row(said: Any, where: str) -> Row:
+    named = said.get("bench") if isinstance(said, dict) else None
+    if named not in KINDS:
+        raise OptionError(f"{where} has bench={named!r}{valid(str(named), KINDS)}")
+    values = {name: value for name, value in said.items() if name != "bench"}
+    expected = {field.name for field in fields(KINDS[named])}
+    for name in sorted(expected ^ set(values)):
+        what = "has no" if name in expected else "has an unknown"
+        raise OptionError(f"{where} {what} {name!r}")
+    return KINDS[named](**values)
+
+
+@cache
+def _commit() -> str:
+    """The commit that this package was checked out at, marked where files differ from it."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+@cache
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()

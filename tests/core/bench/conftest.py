@@ -1,0 +1,19 @@
+"""A tiny random model to measure, of which nothing is kept between tests."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+
+from promptcache.bench.models import Subject
+from support.words import byte_tokenizer
+from support.zoo import model
+
+
+@pytest.fixture
+def subject() -> Subject:
+    """A copy: benchmarks set the attention of the model that they measure."""
+    own = deepcopy(model("llama"))
+    own.generation_config.eos_token_id = None
+    return Subject("tiny", own, byte_tokenizer())
