@@ -207,15 +207,14 @@ class SharedArena(Cache):  # type: ignore[misc]
 
     def write_at(self, row: int, kv: KV) -> None:
         """Put states that `read_at` read where one row has their positions."""
-        positions = kv.side[POSITION].tolist()
-        slots = torch.tensor([self._starts[row] + self.rows[row].rank(p) for p in positions])
+        slots = self._slots(row, kv.side[POSITION].tolist())
         for layer, (keys, values) in zip(self.layers, kv.layers(), strict=True):
             layer.keys.index_copy_(1, slots.to(keys.device), keys)
             layer.values.index_copy_(1, slots.to(values.device), values)
 
     def read_at(self, row: int, positions: Sequence[int]) -> KV:
         """A copy of one row's own states at sorted `positions`, which are kept with it."""
-        slots = torch.tensor([self._starts[row] + self.rows[row].rank(p) for p in positions])
+        slots = self._slots(row, positions)
         return KV(
             tuple(layer.keys.index_select(1, slots.to(layer.keys.device)) for layer in self.layers),
             tuple(
@@ -224,6 +223,11 @@ class SharedArena(Cache):  # type: ignore[misc]
             positions[0],
             MappingProxyType({POSITION: torch.tensor(positions)}),
         )
+
+    def _slots(self, row: int, positions: Sequence[int]) -> Tensor:
+        """Where the states of one row's own tokens at these positions lie."""
+        start, ranks = self._starts[row], map(self.rows[row].rank, positions)
+        return torch.tensor([start + rank for rank in ranks], dtype=torch.long)
 
 
 @dataclass(frozen=True, slots=True)
