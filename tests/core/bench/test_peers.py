@@ -15,6 +15,11 @@ from promptcache.bench.prompts import FORMS, Library, Questions, new_engine
 from promptcache.bench.ttft import Plan, Trial
 from promptcache.errors import UnsupportedModelError
 
+pytestmark = pytest.mark.filterwarnings(  # of what others' packages leave open
+    "ignore::ResourceWarning",
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore::FutureWarning:contextlib",
+)
 PLAN = Plan(documents=3, tokens=100, new=16)
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from time import perf_counter
 from typing import Any
+from weakref import finalize
 
 import torch
 
@@ -31,8 +33,9 @@ class LlamaCppPeer:
     remembers = True
 
     def __init__(self, subject: Subject) -> None:
-        self._folder = TemporaryDirectory(prefix="promptcache-bench-")
-        self._file = Path(self._folder.name) / "model.gguf"
+        folder = mkdtemp(prefix="promptcache-bench-")
+        finalize(self, rmtree, folder, ignore_errors=True)
+        self._file = Path(folder) / "model.gguf"
         write_gguf(subject.model, self._file)
         self._model: Any = None
         self._made_for = (0, 0)
