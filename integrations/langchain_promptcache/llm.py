@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
-from langchain_core.outputs import GenerationChunk, LLMResult
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.prompt_values import PromptValue
 from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -62,8 +62,16 @@ class PromptCacheLLM(DocumentCaching, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """Answer each prompt as if asked alone: one that fails is no other's failure."""
-        return Runnable.batch(self, inputs, config, return_exceptions=return_exceptions, **kwargs)
+        """Answer the prompts at once, each as if asked alone; documents are held once for all.
+
+        With `return_exceptions`, and where tokens are to be heard, each is a request of its own:
+        one that fails is no other's failure then.
+        """
+        if return_exceptions or self.streaming:
+            return Runnable.batch(
+                self, inputs, config, return_exceptions=return_exceptions, **kwargs
+            )
+        return super().batch(inputs, config, **kwargs)
 
     async def abatch(
         self,
@@ -74,9 +82,11 @@ class PromptCacheLLM(DocumentCaching, BaseLLM):
         **kwargs: Any,
     ) -> list[str]:
         """`batch`, with the event loop free."""
-        return await Runnable.abatch(
-            self, inputs, config, return_exceptions=return_exceptions, **kwargs
-        )
+        if return_exceptions or self.streaming:
+            return await Runnable.abatch(
+                self, inputs, config, return_exceptions=return_exceptions, **kwargs
+            )
+        return await super().abatch(inputs, config, **kwargs)
 
     def _generate(
         self,
@@ -85,8 +95,11 @@ class PromptCacheLLM(DocumentCaching, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        heard = run_manager if self._tokens_are_heard(prompts) else None
-        answers = [generation_of(self._stream(p, stop, heard, **kwargs)) for p in prompts]
+        if len(prompts) == 1:
+            heard = run_manager if self.streaming else None
+            answers = [generation_of(self._stream(prompts[0], stop, heard, **kwargs))]
+        else:
+            answers = list(self._together(prompts, stop, kwargs))
         return result_of(answers, self.model)
 
     async def _agenerate(
@@ -96,16 +109,23 @@ class PromptCacheLLM(DocumentCaching, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        heard = run_manager if self._tokens_are_heard(prompts) else None
-        answers = []
-        for prompt in prompts:
-            chunks = self._astream(prompt, stop, heard, **kwargs)
-            answers.append(generation_of([chunk async for chunk in chunks]))
+        if len(prompts) == 1:
+            heard = run_manager if self.streaming else None
+            chunks = self._astream(prompts[0], stop, heard, **kwargs)
+            answers = [generation_of([chunk async for chunk in chunks])]
+        else:
+            together = in_thread(lambda: self._together(prompts, stop, kwargs))
+            answers = [answer async for answer in together]
         return result_of(answers, self.model)
 
-    def _tokens_are_heard(self, prompts: list[str]) -> bool:
-        """LangChain gives one run for several prompts, whose tokens nobody could tell apart."""
-        return bool(self.streaming) and len(prompts) == 1
+    def _together(
+        self, prompts: list[str], stop: list[str] | None, given: Mapping[str, Any]
+    ) -> Generator[Generation]:
+        """The answers to several prompts, whose tokens nobody hears: LangChain gives one run for
+        all of them, so nobody could tell them apart.
+        """
+        for reply in self.engine.batch_text(prompts, **self.request_options(stop, given)):
+            yield generation_of([chunk_of(reply.text), last_chunk_of(reply)])
 
     def _stream(
         self,
