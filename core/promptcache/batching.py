@@ -102,6 +102,7 @@ class Batching:
         self._traits = traits
         self._pipeline = pipeline
         self._library = library
+        self._longest = longest_row(runner.model)
         self._tried: tuple[str | None] | None = None
 
     def reason_against(self, laid: Laid) -> str | None:
@@ -113,9 +114,9 @@ class Batching:
         movement = self._traits.movement
         if movement.limit is not None and laid.tokens > movement.limit:
             return f"with {laid.tokens} tokens {movement.limited_by} changes with the length"
-        longest = longest_row(self._runner.model)
-        if longest is not None and laid.tokens > longest:
-            return f"layers of the model see {longest + 1} tokens; here are up to {laid.tokens}"
+        if self._longest is not None and laid.tokens > self._longest:
+            window = self._longest + 1
+            return f"layers of the model see {window} tokens; here are up to {laid.tokens}"
         return None
 
     def prefill(self, prompts: Sequence[Laid], clock: Clock) -> list[Prefilled]:

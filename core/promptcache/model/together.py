@@ -70,6 +70,8 @@ def _difference(runner: ModelRunner, traits: Traits) -> float:
     work = [(number, range(length)) for number, length in enumerate(lengths)]
     try:
         got = runner.forward_rows(prompts, work, shared, attention=traits.attention)
+    except torch.OutOfMemoryError:
+        raise
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return float("inf")
     alone = [
