@@ -18,8 +18,8 @@ from promptcache.kv import KV
 from promptcache.model.partial import Merged, over_all
 from promptcache.rotate import Rotation
 
-AT_ONCE = 2048
-"""Queries that are turned at a time, at most, those of every module counted."""
+AT_ONCE = 512
+"""Queries that are turned at a time, at most, those of every module counted: they take memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
