@@ -72,7 +72,7 @@ def trace_of(
                 start=piece.start,
                 provenance=again if fresh == len(piece.ids) else whole,
                 recomputed=fresh if piece.run else 0,
-                module=piece.run.name if piece.run else None,
+                module=piece.module,
                 context=str(piece.run.context.kind) if piece.run else None,
                 tier=source.tier if source else None,
                 key=source.key if source else None,

@@ -35,7 +35,8 @@ def merged(segments: Sequence[Segment]) -> list[Segment]:
 
 
 def _alike(segment: Segment) -> tuple[str, bool, str | None, bool] | None:
-    if segment.module is not None or segment.kind not in (Kind.TEXT, Kind.CONTROL):
+    own = segment.module is not None or segment.bond is not None
+    if own or segment.kind not in (Kind.TEXT, Kind.CONTROL):
         return None
     return str(segment.kind), segment.preamble, segment.note, segment.leads
 

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 from itertools import chain
 
 from promptcache.errors import PromptError
-from promptcache.segments import Kind, Segment
+from promptcache.segments import Bond, Kind, Segment
 
 ANONYMOUS_MINIMUM = 32
 """Tokens from which anonymous text of a schema is worth encoding as a module."""
+
+
+class _Beginning(Enum):
+    """Whose the preamble's tokens are; no module can be called so."""
+
+    PREAMBLE = auto()
+
+
+_PREAMBLE = _Beginning.PREAMBLE
+_Owner = Bond | str | _Beginning | None
 
 
 class ContextKind(StrEnum):
@@ -28,6 +38,8 @@ class ContextKind(StrEnum):
     """The beginning-of-sequence token only, where the tokenizer has one."""
     PREAMBLE = "preamble"
     """Everything that stands before the first selectable module."""
+    SCAFFOLD = "scaffold"
+    """The preamble, or BOS, and the modules of its scaffold that stand before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +54,8 @@ class Context:
 class ModuleRun:
     """A module as it is encoded: its own tokens, in one run, after its context.
 
-    A parameter's place is held by placeholder tokens; child modules are cut out. The name is for
-    people and does not identify the run.
+    A parameter's place is held by placeholder tokens; child modules are cut out. The modules of a
+    scaffold are one run. The name is for people and does not identify the run.
     """
 
     ids: tuple[int, ...]
@@ -67,7 +79,8 @@ class Piece:
 
     With a `run`, they are its tokens from `offset` on, and its attention states can stand in.
     `exact` says that those states equal a full prefill's: everything before them in the prompt is
-    what stood before them when they were encoded.
+    what stood before them when they were encoded. `module` is whose text they are, for people: a
+    scaffold's run has those of several.
     """
 
     text: str
@@ -78,6 +91,7 @@ class Piece:
     offset: int = 0
     exact: bool = False
     note: str | None = None
+    module: str | None = None
 
     @property
     def stop(self) -> int:
@@ -134,19 +148,21 @@ def lay_out(
         if bare is None
         else Context(ContextKind.BARE, tuple(bare))
     )
-    runs = _runs(segments, ids, end, context, placeholder)
+    owners = _owners(segments, end)
+    runs = _runs(segments, ids, owners, context, placeholder)
     if preamble:
-        runs[None] = ModuleRun(preamble, Context(ContextKind.START), "preamble")
-    offsets: dict[str | None, int] = dict.fromkeys(runs, 0)
+        runs[_PREAMBLE] = ModuleRun(preamble, Context(ContextKind.START), "preamble")
+    offsets: dict[_Owner, int] = dict.fromkeys(runs, 0)
     pieces: list[Piece] = []
     prompt: list[int] = []
-    for index, (segment, row) in enumerate(zip(segments, ids, strict=True)):
-        owner = segment.module if index >= end else None
-        run = runs.get(owner) if owner is not None or index < end else None
+    for segment, row, owner in zip(segments, ids, owners, strict=True):
+        run = runs.get(owner)
         piece = Piece(segment.text, segment.kind, tuple(row), len(prompt), note=segment.note)
         if run is not None:
             if segment.kind is not Kind.ARGUMENT:
-                piece = replace(piece, run=run, offset=offsets[owner])
+                own = segment.module if isinstance(owner, Bond) else None
+                name = own or run.name
+                piece = replace(piece, run=run, offset=offsets[owner], module=name)
             offsets[owner] += _run_length(segment, row)
         if piece.ids or piece.text or piece.note:
             pieces.append(piece)
@@ -173,29 +189,49 @@ def _preamble_end(segments: Sequence[Segment]) -> int:
     return len(segments)
 
 
+def _owners(segments: Sequence[Segment], end: int) -> list[_Owner]:
+    """Whose run each segment belongs to: the preamble's, a scaffold's, a module's, or nobody's.
+
+    A scaffold counts with all of its modules: where a chat template changed the text of one, the
+    others are served by their own encodings.
+    """
+    there: dict[Bond, set[str | None]] = {}
+    for segment in segments[end:]:
+        if segment.bond:
+            there.setdefault(segment.bond, set()).add(segment.module)
+    whole = {bond for bond, modules in there.items() if modules.issuperset(bond.modules)}
+    return [
+        _PREAMBLE if index < end else segment.bond if segment.bond in whole else segment.module
+        for index, segment in enumerate(segments)
+    ]
+
+
 def _runs(
     segments: Sequence[Segment],
     ids: Sequence[Sequence[int]],
-    end: int,
+    owners: Sequence[_Owner],
     context: Context,
     placeholder: int,
-) -> dict[str | None, ModuleRun]:
-    tokens: dict[str, list[int]] = {}
-    anonymous: set[str] = set()
-    for segment, row in zip(segments[end:], ids[end:], strict=True):
-        if segment.module is None:
+) -> dict[_Owner, ModuleRun]:
+    tokens: dict[_Owner, list[int]] = {}
+    anonymous: set[_Owner] = set()
+    for segment, row, owner in zip(segments, ids, owners, strict=True):
+        if owner is None or owner is _PREAMBLE:
             continue
         if segment.anonymous:
-            anonymous.add(segment.module)
-        run = tokens.setdefault(segment.module, [])
+            anonymous.add(owner)
+        run = tokens.setdefault(owner, [])
         if segment.hole is None:
             run.extend(row)
             continue
         run.extend([placeholder] * segment.hole.length)
+    together = Context(ContextKind.SCAFFOLD, context.ids)
     return {
-        name: ModuleRun(tuple(run), context, name)
-        for name, run in tokens.items()
-        if run and not (name in anonymous and len(run) < ANONYMOUS_MINIMUM)
+        owner: ModuleRun(tuple(run), together, owner.name)
+        if isinstance(owner, Bond)
+        else ModuleRun(tuple(run), context, str(owner))
+        for owner, run in tokens.items()
+        if run and not (owner in anonymous and len(run) < ANONYMOUS_MINIMUM)
     }
 
 

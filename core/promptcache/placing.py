@@ -5,7 +5,7 @@ Lays out, and encodes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from promptcache.errors import OptionError, valid
@@ -48,9 +48,12 @@ class Placing:
             return self._in_schema(schema)
         return None if preamble is None else self._in_text(preamble)
 
-    def of_import(self, schema: Schema, wanted: Import, beginning: str) -> Layout:
-        """A prompt of the schema that imports one thing; `beginning` is its preamble's text."""
-        prompt = Prompt(schema.name, (wanted, QUESTION))
+    def of_imports(self, schema: Schema, wanted: Iterable[Import], beginning: str) -> Layout:
+        """A prompt of the schema that imports what is wanted, side by side.
+
+        `beginning` is its preamble's text.
+        """
+        prompt = Prompt(schema.name, (*wanted, QUESTION))
         segments = self._prompts.of_schema(schema, prompt, self._texts, beginning)
         return self._pipeline.layout(segments, bare=self._bare)
 
@@ -69,7 +72,7 @@ class Placing:
             self._prompts.declare(beginning, keys)
             wanted = Import(collection.name, children=tuple(map(Document, keys)))
             names = {f"{schema.name}.{collection.name}.{key}" for key in keys}
-            return self.of_import(schema, wanted, joined(beginning)), names
+            return self.of_imports(schema, [wanted], joined(beginning)), names
 
         return place
 

@@ -44,6 +44,14 @@ class Hole:
 
 
 @dataclass(frozen=True, slots=True)
+class Bond:
+    """A scaffold that a prompt uses: its dotted name, and those of its modules."""
+
+    name: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A run of prompt text with one origin.
 
@@ -65,6 +73,9 @@ class Segment:
     anonymous: bool = False
     """A MODULE that no one named: fixed text of the schema after its preamble, called after its
     place (`trip.#2`). It is worth encoding as a module when it is long, else it is computed."""
+    bond: Bond | None = None
+    """The scaffold whose encoding serves the module here: it and the others are one run, with what
+    the chat template writes between them."""
     note: str | None = None
     """Why content that could have been reused is computed, for the trace."""
     place: Place | None = None

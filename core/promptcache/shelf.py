@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TypeVar
 
 from tqdm.auto import tqdm
@@ -19,7 +20,7 @@ from promptcache.misses import Misses
 from promptcache.pipeline import Pipeline
 from promptcache.placing import Place, Placing
 from promptcache.pml import Schema
-from promptcache.pml.imports import imports_of
+from promptcache.pml.imports import imports_of, imports_of_scaffolds
 from promptcache.prompts import FramedText, Prompts, key_of
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment, joined
@@ -83,16 +84,17 @@ class Shelf:
         return self._recognizer.recognise(text)
 
     def add_schema(self, schema: Schema, *, encode: bool) -> None:
-        """Encode what the schema's prompts can import, and register it.
+        """Encode what the schema's prompts can import, scaffolds too, and register it.
 
         A schema that cannot be laid out leaves everything as it was. A module that the chat
         template does not take on its own (half of an exchange) is encoded when it is first used.
         """
         beginning = self._prompts.beginning_of(schema)
         runs: dict[ModuleRun, None] = {}
-        for wanted in imports_of(schema):
+        each = ((wanted,) for wanted in imports_of(schema))
+        for wanted in chain(each, imports_of_scaffolds(schema)):
             try:
-                layout = self._placing.of_import(schema, wanted, joined(beginning))
+                layout = self._placing.of_imports(schema, wanted, joined(beginning))
             except TemplateError:
                 continue
             runs.update(dict.fromkeys(piece.run for piece in layout.pieces if piece.run))

@@ -27,7 +27,8 @@ SCHEMA = """
 <module name="note">Mind the <param name="what" len="6"/>.</module> Be brief.</module>
 <union default="maui"><module name="miami">Miami is hot and loud.</module>
 <module name="maui">Maui is an island in the sea.</module></union>
-<module name="now" cache="false">It is <param name="hour" len="5"/> now.</module></user></schema>
+<module name="now" cache="false">It is <param name="hour" len="5"/> now.</module></user>
+<scaffold name="both" modules="plan maui"/><scaffold name="turned" modules="miami plan"/></schema>
 """
 PREAMBLES = ["You answer from documents.\n\n", "Be brief. Documents:\n"]
 

@@ -8,7 +8,7 @@ is then run piece by piece, in order, on what stands before it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,6 +46,43 @@ def modular_logits(model: PreTrainedModel, layout: Layout, reused: Collection[Pi
             logits = _run(model, piece.ids[keep:], piece.start + keep, cache)
     assert logits is not None
     return logits[0, -1]
+
+
+@torch.no_grad()
+def block_masked_logits(
+    model: PreTrainedModel, layout: Layout, blocks: Mapping[str, int]
+) -> Tensor:
+    """Logits `[vocabulary]` of the last token from one forward under a mask, for models that take
+    a mask `[1, 1, queries, keys]`: it does not ask the layout what was encoded with what.
+
+    Modules of one block, told by their names, attend to each other and to the preamble, of which
+    each block has a copy in front of it that nobody else sees; all other tokens attend to
+    everything before them. No module may have a parameter.
+    """
+    preamble = [i for p in layout.pieces if p.module == "preamble" for i in p.ids]
+    tokens: list[tuple[int, int, int, bool]] = []  # id, position, block, whether of a copy
+    begun: set[int] = set()
+    for piece in layout.pieces:
+        block = blocks.get(piece.module or "", 0)
+        if block and block not in begun:
+            begun.add(block)
+            first = piece.start - len(preamble)
+            tokens += [(i, first + n, block, True) for n, i in enumerate(preamble)]
+        tokens += [(i, piece.start + n, block, False) for n, i in enumerate(piece.ids)]
+    seen = [
+        [
+            key <= query and (mine == theirs if mine or copied else not copied)
+            for key, (_, _, theirs, copied) in enumerate(tokens)
+        ]
+        for query, (_, _, mine, _) in enumerate(tokens)
+    ]
+    mask = torch.zeros(len(tokens), len(tokens))
+    mask[~torch.tensor(seen)] = torch.finfo(torch.float32).min
+    return model(
+        input_ids=torch.tensor([[token[0] for token in tokens]]),
+        position_ids=torch.tensor([[token[1] + SHIFT for token in tokens]]),
+        attention_mask=mask[None, None],
+    ).logits[0, -1]
 
 
 def _module(model: PreTrainedModel, run: ModuleRun, distance: int) -> list[tuple[Tensor, Tensor]]:

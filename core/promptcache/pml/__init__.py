@@ -11,7 +11,8 @@ Pure Python: knows nothing of tokens, models or templates.
 from promptcache.pml.parse import load_schema, parse_schema
 from promptcache.pml.prompt import Argument, Document, Import, Prompt, Turn, parse_prompt
 from promptcache.pml.resolve import find_schema, resolve
-from promptcache.pml.tree import Collection, Module, Param, Role, Schema, Text, Union
+from promptcache.pml.schema import Scaffold, Schema
+from promptcache.pml.tree import Collection, Module, Param, Role, Text, Union
 from promptcache.pml.write import write
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Param",
     "Prompt",
     "Role",
+    "Scaffold",
     "Schema",
     "Text",
     "Turn",

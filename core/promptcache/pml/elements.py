@@ -57,7 +57,7 @@ def check_no_elements(element: Element) -> None:
 def unknown_element(element: Element, known: Collection[str]) -> str:
     """Why an element is refused, with the elements that are valid in its place."""
     if element.tag == "scaffold":
-        return "<scaffold>: scaffolds are not part of this version of PML"
+        return "<scaffold> cannot stand here: it stands directly in <schema>, beside the modules"
     return f"there is no element <{element.tag[:80]}> here" + valid(element.tag[:80], known)
 
 

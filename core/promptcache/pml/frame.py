@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from promptcache.pml.dialogue import Speaker
 from promptcache.pml.prompt import Argument
-from promptcache.pml.tree import Collection, Module, Node, Param, Role, Schema, Text, Union
-from promptcache.segments import Hole, Kind, Segment
+from promptcache.pml.schema import Scaffold, Schema
+from promptcache.pml.tree import Collection, Module, Node, Param, Role, Text, Union
+from promptcache.segments import Bond, Hole, Kind, Segment
 
 UNCACHED = 'its module has cache="false"'
 CLOSED = "the parameter {!r} has no argument and no default: its place is closed"
@@ -48,6 +49,9 @@ class Frame:
     """How many spots stand before the first module, union or collection; 0 inside a module."""
     module: Module | None = None
     arguments: Mapping[str, Argument] = field(default_factory=dict)
+    scaffolds: tuple[Scaffold, ...] = ()
+    bond: Bond | None = None
+    """The scaffold that serves the module in this prompt."""
     targets: Mapping[str, Target] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +63,8 @@ class Frame:
         spots = tuple(_spots(schema.children, schema.name))
         selectable = (n for n, s in enumerate(spots) if not isinstance(s.node, Text))
         preamble = next(selectable, len(spots))
-        return cls(schema.name, f"the schema {schema.name!r}", spots, preamble)
+        what = f"the schema {schema.name!r}"
+        return cls(schema.name, what, spots, preamble, scaffolds=schema.scaffolds)
 
     @classmethod
     def of_module(
@@ -68,11 +73,12 @@ class Frame:
         path: str,
         speaker: Speaker | None,
         arguments: Mapping[str, Argument],
+        bond: Bond | None = None,
     ) -> Frame:
         """The frame of an imported module; `speaker` is the role element around it."""
         spots = tuple(_spots(module.children, path, speaker))
         what = f"the module {module.name!r}"
-        return cls(path, what, spots, module=module, arguments=arguments)
+        return cls(path, what, spots, module=module, arguments=arguments, bond=bond)
 
     def text(self, spot: Spot) -> Segment:
         """The segment of a text spot: the module's own text, or fixed text of the schema."""
@@ -82,7 +88,7 @@ class Frame:
             text = text[:-1]
         if self.module:
             if self.module.cache:
-                return Segment(text, Kind.MODULE, self.path)
+                return Segment(text, Kind.MODULE, self.path, bond=self.bond)
             return Segment(text, note=UNCACHED)
         if spot.number < self.preamble:
             return Segment(text, preamble=True)
@@ -106,6 +112,7 @@ class Frame:
             Kind.ARGUMENT,
             self.path if self.module.cache else None,
             hole=Hole(param.name, param.length),
+            bond=self.bond,
             note=note,
             place=given.place if given else None,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from promptcache.pml.prompt import Document, Import
-from promptcache.pml.tree import Collection, Module, Node, Schema, Union, unrolled, walk
+from promptcache.pml.schema import Schema
+from promptcache.pml.tree import Collection, Module, Node, Union, unrolled, walk
 
 STAND_IN = "stand-in"
 """The key of a document that stands for any other, where only what is before it matters."""
@@ -23,6 +24,12 @@ def _imports(nodes: Sequence[Node]) -> Iterator[Import]:
                 yield Import(module.name)
                 for inner in _imports(module.children):
                     yield Import(module.name, children=(inner,))
+
+
+def imports_of_scaffolds(schema: Schema) -> Iterator[tuple[Import, ...]]:
+    """The imports that each scaffold of a schema is used for."""
+    for scaffold in schema.scaffolds:
+        yield tuple(map(Import, scaffold.modules))
 
 
 def first_import(schema: Schema) -> Import | None:

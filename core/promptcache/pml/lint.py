@@ -19,7 +19,8 @@ from promptcache.pml.files import read_text
 from promptcache.pml.parse import schema_of
 from promptcache.pml.prompt import Document, Import, Prompt, PromptNode, Turn, prompt_of
 from promptcache.pml.resolve import resolve
-from promptcache.pml.tree import Collection, Module, Node, Param, Role, Schema, Text, Union, walk
+from promptcache.pml.schema import Schema
+from promptcache.pml.tree import Collection, Module, Node, Param, Role, Text, Union, walk
 from promptcache.pml.xml import read
 
 Count = Callable[[str], int]
@@ -107,6 +108,8 @@ def tree(value: Schema | Prompt, title: str, count: Count | None = None) -> Tree
     if isinstance(value, Schema):
         top = Tree(_line(f"{title}: schema {value.name}", _size(value.children, count)))
         _grow(top, value.children, count)
+        for scaffold in value.scaffolds:
+            top.add(_line(f"scaffold {scaffold.name}", ", ".join(scaffold.modules)))
     else:
         top = Tree(_line(f"{title}: prompt for the schema {value.schema}"))
         _grow_prompt(top, value.children, count)

@@ -115,6 +115,9 @@ def _unknown(frame: Frame, wanted: Import) -> PMLReferenceError:
         if isinstance(node, Union) and node.name == wanted.name:
             names = ", ".join(member.name for member in node.members)
             hint = f": it is a union; import one of its modules ({names})"
+    for scaffold in frame.scaffolds:
+        if scaffold.name == wanted.name:
+            hint = f": it is a scaffold; import its modules ({', '.join(scaffold.modules)})"
     for target in frame.targets.values():
         if isinstance(target.node, Module) and wanted.name in _names_inside(target.node):
             hint = f": it stands inside {target.node.name!r} and is imported inside its import"

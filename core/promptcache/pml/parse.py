@@ -6,7 +6,8 @@ What a node may contain and be called is checked by the nodes themselves (`tree.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +23,8 @@ from promptcache.pml.elements import (
     unknown_element,
 )
 from promptcache.pml.files import read_beside, read_text
-from promptcache.pml.tree import Collection, Module, Node, Param, Role, Schema, Text, Union
+from promptcache.pml.schema import Scaffold, Schema
+from promptcache.pml.tree import Collection, Module, Node, Param, Role, Text, Union
 from promptcache.pml.whitespace import Flow, settle
 from promptcache.pml.xml import BLANK, Chars, Element, read
 
@@ -34,6 +36,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "parameter": ("name", "len", "length", "default", "scaffold", "encoding"),
     "collection": ("name", "separator", "encoding"),
     "text": ("src", "encoding"),
+    "scaffold": ("name", "modules"),
     **dict.fromkeys(ROLES, ()),
 }
 
@@ -68,7 +71,22 @@ def schema_of(root: Element, base: Path | None, problems: Problems) -> Schema | 
     if root.tag != "schema":
         problems.add(syntax_error(f"expected <schema>, found <{root.tag[:80]}>", root.place))
         return None
-    return _Builder(base, problems).schema(settle(root, _flow))
+    scaffolds, rest = _without_scaffolds(root)
+    return _Builder(base, problems).schema(settle(rest, _flow), scaffolds)
+
+
+def _without_scaffolds(root: Element) -> tuple[list[Element], Element]:
+    """The scaffolds of a schema, and the schema as if, like comments, they were not there."""
+    scaffolds: list[Element] = []
+    children: list[Element | Chars] = []
+    for child in root.children:
+        if isinstance(child, Element) and child.tag == "scaffold":
+            scaffolds.append(child)
+        elif isinstance(child, Chars) and children and isinstance(before := children[-1], Chars):
+            children[-1] = replace(before, text=before.text + child.text)
+        else:
+            children.append(child)
+    return scaffolds, replace(root, children=children)
 
 
 def _flow(element: Element) -> Flow:
@@ -96,11 +114,23 @@ class _Builder:
             **dict.fromkeys(ROLES, self._role),
         }
 
-    def schema(self, element: Element) -> Schema | None:
+    def schema(self, element: Element, scaffolds: Sequence[Element]) -> Schema | None:
         self._check_attributes(element)
         children = self._children(element)
+        declared = [made for child in scaffolds if (made := self._scaffold(child)) is not None]
+        if self._problems:
+            declared = []  # a module that one names may be missing because it has an error
         with self._problems.noted(element.place):
-            return Schema(required(element, "name"), children, place=element.place)
+            name = required(element, "name")
+            return Schema(name, children, tuple(declared), place=element.place)
+        return None
+
+    def _scaffold(self, element: Element) -> Scaffold | None:
+        with self._problems.noted(element.place):
+            self._check_attributes(element)
+            check_empty(element, "its modules are named by the attribute 'modules'")
+            name, modules = required(element, "name"), required(element, "modules")
+            return Scaffold(name, tuple(modules.split()), place=element.place)
         return None
 
     def _children(self, element: Element) -> tuple[Node, ...]:

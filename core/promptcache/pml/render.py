@@ -86,7 +86,7 @@ def _may_break(tag: Tag, before: Tag | str | None, after: Tag | str | None) -> b
     """Whether a line break may be read between two children; None is the element's edge."""
     match before, after:
         case str(), Tag():
-            return after.name in ROLES or (
+            return after.name in (*ROLES, "scaffold") or (
                 after.name in _BLOCKS
                 and (before.endswith(" ") if _leaves_space(after) else _begins_spaced(after))
             )

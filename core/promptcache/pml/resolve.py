@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 
 from promptcache.errors import PromptError, valid
+from promptcache.pml.bonds import bonds_of
 from promptcache.pml.checks import reference_error
 from promptcache.pml.dialogue import Dialogue, Speaker
 from promptcache.pml.frame import Frame, Spot
@@ -23,8 +24,9 @@ from promptcache.pml.match import (
     taken_spots,
 )
 from promptcache.pml.prompt import Import, Prompt, Turn
-from promptcache.pml.tree import Collection, Module, Param, Role, Schema, Text, Union, walk
-from promptcache.segments import Kind, Message, Segment
+from promptcache.pml.schema import Schema
+from promptcache.pml.tree import Collection, Module, Param, Role, Text, Union, walk
+from promptcache.segments import Bond, Kind, Message, Segment
 
 
 def find_schema(prompt: Prompt, schemas: Mapping[str, Schema]) -> Schema:
@@ -76,6 +78,7 @@ class _Resolver:
     def _lay_out(self, frame: Frame, requests: Sequence[Request], begin: int = 0) -> None:
         """Say what is requested, and the frame's own text from the spot `begin` on around it."""
         taken = taken_spots(frame, requests)
+        bonds = bonds_of(frame, requests, taken)
         left = sum(isinstance(request.piece, Import) for request in requests)
         done = begin if left else self._fixed_until(len(frame.spots), frame, begin)
         for request in requests:
@@ -86,8 +89,9 @@ class _Resolver:
                 continue
             spot = frame.targets[wanted.name].spot
             done = self._fixed_until(spot.number, frame, done, taken)
-            self._import(frame, wanted, spot.speaker or request.speaker)
-            self._open(frame, request.speaker and (spot.speaker or request.speaker))
+            speaker = spot.speaker or request.speaker
+            self._import(frame, wanted, speaker, bonds.get(wanted.name))
+            self._open(frame, request.speaker and speaker)
             left -= 1
             if not left:
                 self._fixed_until(len(frame.spots), frame, done, taken)
@@ -113,18 +117,25 @@ class _Resolver:
         elif isinstance(node, Union) and node.default and spot.number not in taken:
             self._import(frame, Import(node.default), spot.speaker)
 
-    def _import(self, frame: Frame, wanted: Import, speaker: Speaker | None) -> None:
+    def _import(
+        self, frame: Frame, wanted: Import, speaker: Speaker | None, bond: Bond | None = None
+    ) -> None:
         node = frame.targets[wanted.name].node
         path = f"{frame.path}.{node.name}"
         if isinstance(node, Collection):
             self._import_documents(node, wanted, path, speaker)
         else:
-            self._import_module(node, wanted, path, speaker)
+            self._import_module(node, wanted, path, speaker, bond)
 
     def _import_module(
-        self, module: Module, wanted: Import, path: str, speaker: Speaker | None
+        self,
+        module: Module,
+        wanted: Import,
+        path: str,
+        speaker: Speaker | None,
+        bond: Bond | None,
     ) -> None:
-        frame = Frame.of_module(module, path, speaker, arguments_of(module, wanted))
+        frame = Frame.of_module(module, path, speaker, arguments_of(module, wanted), bond)
         requests = [Request(child, speaker) for child in children_of(module, wanted)]
         self._lay_out(frame, requests)
 

@@ -1,7 +1,7 @@
-"""A schema as a value: the nodes, and what each may contain.
+"""The nodes that a schema is made of, and what each may contain.
 
 Built by `parse_schema` from markup, or in Python by whoever translates templates. A node checks
-itself as it is made, so an invalid schema does not exist; the error has a place when the node
+itself as it is made, so an invalid one does not exist; the error has a place when the node
 came from markup. Texts are verbatim: white space was settled when the markup was read.
 """
 
@@ -27,13 +27,15 @@ LENGTH_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Node:
+class Placed:
+    """What has a place in markup, where it came from markup."""
+
     place: Place | None = field(default=None, compare=False, repr=False)
     """Where the node began in its markup."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text(_Node):
+class Text(Placed):
     """Fixed text: a module's own, or the schema's, which is then part of every prompt."""
 
     text: str
@@ -43,7 +45,7 @@ class Text(_Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Param(_Node):
+class Param(Placed):
     """A hole in a module for an argument of at most `length` tokens.
 
     `default` is the text used when a prompt gives no argument; without one the hole closes.
@@ -67,7 +69,7 @@ class Param(_Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Module(_Node):
+class Module(Placed):
     """Text that a prompt may import by name. With `cache` False it is computed each time."""
 
     name: str
@@ -81,13 +83,13 @@ class Module(_Node):
                 f"the module {self.name!r} has cache {self.cache!r:.80}: it is True or False",
                 self.place,
             )
-        children = _checked(self.children, f"the module {self.name!r}", _IN_MODULE, self.place)
+        children = checked(self.children, f"the module {self.name!r}", IN_MODULE, self.place)
         object.__setattr__(self, "children", children)
-        _check_unique(children, f"the module {self.name!r}")
+        check_unique(children, f"the module {self.name!r}")
 
 
 @dataclass(frozen=True, slots=True)
-class Union(_Node):
+class Union(Placed):
     """Modules of which a prompt imports one; `default` is used when it imports none."""
 
     members: tuple[Module, ...]
@@ -113,7 +115,7 @@ class Union(_Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Collection(_Node):
+class Collection(Placed):
     """An open set of documents; `separator` stands between two of them in a prompt."""
 
     name: str
@@ -125,7 +127,7 @@ class Collection(_Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Role(_Node):
+class Role(Placed):
     """A chat message, rendered through the model's own template. `role` is one of ROLES."""
 
     role: str
@@ -136,8 +138,8 @@ class Role(_Node):
             raise syntax_error(
                 f"{self.role!r} is no role{valid(str(self.role), ROLES)}", self.place
             )
-        kinds = (*_IN_MODULE, Collection)
-        children = _checked(self.children, f"<{self.role}>", kinds, self.place)
+        kinds = (*IN_MODULE, Collection)
+        children = checked(self.children, f"<{self.role}>", kinds, self.place)
         object.__setattr__(self, "children", children)
         for inner in walk(children):
             if isinstance(inner, Role):
@@ -148,25 +150,9 @@ class Role(_Node):
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class Schema(_Node):
-    """The modules that prompts may import, and the fixed text around them."""
-
-    name: str
-    children: tuple[Node, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_name(self.name, "a schema", self.place, element=False)
-        children = _checked(self.children, "the schema", _IN_SCHEMA, self.place)
-        object.__setattr__(self, "children", children)
-        _check_unique(children, "the schema")
-        _check_paths(children)
-
-
 Node = Text | Param | Module | Union | Collection | Role
 
-_IN_MODULE = (Text, Param, Module, Union, Role)
-_IN_SCHEMA = (Text, Module, Union, Collection, Role)
+IN_MODULE = (Text, Param, Module, Union, Role)
 
 
 def walk(nodes: Iterable[Node]) -> Iterator[Node]:
@@ -188,7 +174,7 @@ def unrolled(nodes: Iterable[Node]) -> Iterator[Node]:
             yield node
 
 
-def _checked(
+def checked(
     nodes: Iterable[Node], where: str, kinds: tuple[type[Node], ...], place: Place | None
 ) -> tuple[Node, ...]:
     """The children of `where` in normal form: texts that touch are one, empty ones are none."""
@@ -225,7 +211,8 @@ def _check_kind(node: Node, where: str, kinds: tuple[type[Node], ...]) -> None:
     raise syntax_error(f"{what} cannot stand in {where}: {belongs}", node.place)
 
 
-def _check_unique(children: tuple[Node, ...], where: str) -> None:
+def check_unique(children: tuple[Node, ...], where: str) -> None:
+    """Refuse a name that two of the children have; members of a union count among them."""
     seen: set[str] = set()
     for node in unrolled(children):
         members = node.members if isinstance(node, Union) else ()
@@ -235,27 +222,3 @@ def _check_unique(children: tuple[Node, ...], where: str) -> None:
                 raise reference_error(f"{where} has the name {name!r} twice", named.place)
             if name is not None:
                 seen.add(name)
-
-
-def _check_paths(children: tuple[Node, ...]) -> None:
-    """Refuse dots in names where they make two modules, or documents, of one dotted path."""
-    modules = list(_paths(children, ""))
-    collections = tuple(
-        node.name + "." for node in unrolled(children) if isinstance(node, Collection)
-    )
-    seen: set[str] = set()
-    for path, module in modules:
-        if path in seen or path.startswith(collections):
-            raise reference_error(
-                f"the path {path!r} has two meanings: name one of them without the dot",
-                module.place,
-            )
-        seen.add(path)
-
-
-def _paths(nodes: Iterable[Node], above: str) -> Iterator[tuple[str, Module]]:
-    for node in unrolled(nodes):
-        for module in node.members if isinstance(node, Union) else (node,):
-            if isinstance(module, Module):
-                yield above + module.name, module
-                yield from _paths(module.children, f"{above}{module.name}.")

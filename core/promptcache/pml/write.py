@@ -11,7 +11,8 @@ from promptcache.pml.checks import is_writable
 from promptcache.pml.elements import encoded
 from promptcache.pml.prompt import Argument, Document, Import, Prompt, PromptNode, Turn
 from promptcache.pml.render import Tag, render
-from promptcache.pml.tree import Collection, Module, Node, Role, Schema, Text, Union
+from promptcache.pml.schema import Scaffold, Schema
+from promptcache.pml.tree import Collection, Module, Node, Role, Text, Union
 
 _SHORT_ARGUMENT = 60
 """Arguments up to so many characters are attributes."""
@@ -24,7 +25,12 @@ def write(value: Schema | Prompt) -> str:
 
 
 def _schema(schema: Schema) -> Tag:
-    return Tag("schema", {"name": schema.name}, _nodes(schema.children))
+    tags = [*_nodes(schema.children), *map(_scaffold, schema.scaffolds)]
+    return Tag("schema", {"name": schema.name}, tags)
+
+
+def _scaffold(scaffold: Scaffold) -> Tag:
+    return Tag("scaffold", {"name": scaffold.name, "modules": " ".join(scaffold.modules)})
 
 
 def _nodes(nodes: Sequence[Node]) -> list[Tag | str]:

@@ -181,7 +181,7 @@ class _Placed:
         if note is None:
             return segment
         if segment.hole is not None:  # still an argument, of a module that is computed now
-            return replace(segment, module=None)
+            return replace(segment, module=None, bond=None)
         return Segment(segment.text, preamble=segment.preamble, note=note, place=segment.place)
 
 
@@ -213,7 +213,9 @@ def _escaped(segments: Sequence[Segment], text: str) -> list[str] | None:
 
 
 def _with_control_placed(segments: Sequence[Segment]) -> list[Segment]:
-    """CONTROL inside a module's run belongs to it; before any other content, to the preamble."""
+    """CONTROL inside a module's run, or a scaffold's, belongs to it; before any other content, to
+    the preamble.
+    """
     contents = [segment for segment in segments if segment.kind is not Kind.CONTROL]
     placed: list[Segment] = []
     seen = 0
@@ -224,8 +226,11 @@ def _with_control_placed(segments: Sequence[Segment]) -> list[Segment]:
             opening = opening and segment.preamble
             placed.append(segment)
             continue
-        before = contents[seen - 1].module if seen else None
-        after = contents[seen].module if seen < len(contents) else None
-        module = before if before == after else None
-        placed.append(replace(segment, module=module, preamble=opening))
+        before = contents[seen - 1] if seen else None
+        after = contents[seen] if seen < len(contents) else None
+        module = bond = None
+        if before and after:
+            module = before.module if before.module == after.module else None
+            bond = before.bond if before.bond == after.bond else None
+        placed.append(replace(segment, module=module, bond=bond, preamble=opening))
     return placed

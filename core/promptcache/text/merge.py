@@ -39,13 +39,14 @@ def merge_roles(messages: Iterable[Message], separator: str = "\n\n") -> list[Me
 def _between(
     left: Sequence[Segment], right: Sequence[Segment], separator: str
 ) -> tuple[Segment, ...]:
-    """The separator as a segment: part of a module when both neighbours are."""
+    """The separator as a segment: part of a module, or a scaffold, when both neighbours are."""
     if not (left and right and separator):
         return ()
     preamble = left[-1].preamble and right[0].preamble
+    bond = left[-1].bond if left[-1].bond == right[0].bond else None
     if left[-1].module is not None and left[-1].module == right[0].module:
-        return (Segment(separator, Kind.MODULE, left[-1].module, preamble=preamble),)
-    return (Segment(separator, preamble=preamble),)
+        return (Segment(separator, Kind.MODULE, left[-1].module, preamble=preamble, bond=bond),)
+    return (Segment(separator, preamble=preamble, bond=bond),)
 
 
 def check_roles(messages: Sequence[Message]) -> None:

@@ -1,7 +1,11 @@
 """Schemas and prompts at random, for the properties that all of them have."""
 
+from dataclasses import replace
+from itertools import pairwise, product
+
 from hypothesis import strategies as st
 
+from promptcache.errors import PMLReferenceError
 from promptcache.pml import (
     Argument,
     Collection,
@@ -11,11 +15,13 @@ from promptcache.pml import (
     Param,
     Prompt,
     Role,
+    Scaffold,
     Schema,
     Text,
     Turn,
     Union,
 )
+from promptcache.pml.tree import unrolled
 
 _EDGES = [
     "",
@@ -96,7 +102,36 @@ def _has_unique_names(nodes: tuple) -> bool:
 def schemas() -> st.SearchStrategy[Schema]:
     pieces = texts | modules(2) | unions(1) | collections
     roles = st.builds(Role, st.sampled_from(["system", "user", "assistant"]), _children(pieces))
-    return st.builds(Schema, names("s"), _children(pieces | roles))
+    return st.builds(Schema, names("s"), _children(pieces | roles)).flatmap(_with_scaffolds)
+
+
+def _with_scaffolds(schema: Schema) -> st.SearchStrategy[Schema]:
+    """The schema with scaffolds over modules of its own, where some can stand side by side."""
+    spots = [node for node in unrolled(schema.children) if not isinstance(node, Collection)]
+    fitting: list[Scaffold] = []
+    for before, after in pairwise(spots):
+        for first, second in product(_choices(before), _choices(after)):
+            for names_of_two in ((first, second), (second, first)):
+                scaffold = Scaffold(f"f{len(fitting)}", names_of_two)
+                if _is_accepted(schema, scaffold):
+                    fitting.append(scaffold)
+    if not fitting:
+        return st.just(schema)
+    some = st.lists(st.sampled_from(fitting), max_size=3, unique=True).map(tuple)
+    return some.map(lambda scaffolds: replace(schema, scaffolds=scaffolds))
+
+
+def _choices(node: object) -> list[str]:
+    members = node.members if isinstance(node, Union) else (node,)
+    return [member.name for member in members if isinstance(member, Module)]
+
+
+def _is_accepted(schema: Schema, scaffold: Scaffold) -> bool:
+    try:
+        replace(schema, scaffolds=(scaffold,))
+    except PMLReferenceError:
+        return False
+    return True
 
 
 def prompts() -> st.SearchStrategy[Prompt]:

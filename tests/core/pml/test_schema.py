@@ -110,7 +110,7 @@ def test_a_src_file_is_read_to_the_byte(tmp_path):
         ('<modul name="m"/>', "there is no element <modul> here; did you mean 'module'?"),
         ('<doc key="k"/>', "there is no element <doc> here"),
         ('<schema name="t"/>', "there is no element <schema> here"),
-        ('<scaffold name="f" modules="a b"/>', "scaffolds are not part of this version"),
+        ('<user><scaffold name="f" modules="a b"/></user>', "it stands directly in <schema>"),
         ('<module name="m" nam="x"/>', "<module> has no attribute 'nam'; did you mean 'name'?"),
         ("<user class='x'/>", "<user> has no attribute 'class' (valid: none)"),
         ("<module/>", "<module> needs the attribute 'name'"),
