@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,6 +79,10 @@ def ttft(
         bool, typer.Option("--sweep", help="512 to 16,384 cached tokens: the paper's figure.")
     ] = False,
     largest: Annotated[int, typer.Option(help="Where a sweep ends, in tokens.")] = SWEEP[-1],
+    run: Annotated[
+        str | None,
+        typer.Option(help="A name for what this belongs to; calls of one name make one curve."),
+    ] = None,
     peers: Annotated[bool, typer.Option(help="Measure other systems that are installed.")] = True,
     threads: Threads = None,
     dtype: Dtype = "bfloat16",
@@ -111,6 +116,7 @@ def ttft(
         check_file(plot)
     _check_json(json_file, append=append)
     console = _console()
+    started = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     measured = subject(model, dtype, device)
     systems, lines = others.at_hand(measured) if peers else ([], [])
     for line in lines:
@@ -124,7 +130,7 @@ def ttft(
     for count in threads or [1]:
         with threads_set(count):
             for each in plans:
-                rows += ttft.measure(measured, each, systems)
+                rows += ttft.measure(measured, each, systems, run=run or started)
     for group in grouped(rows):
         console.print(f"\n{setting(group.any)}, {group.any.prompt} prompts", soft_wrap=True)
         for size, found in sorted(group.sizes.items()):

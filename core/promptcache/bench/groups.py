@@ -16,7 +16,7 @@ SIZES_OF_A_SWEEP = 3
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of one setting and one form of prompt, by the tokens that a policy could reuse."""
+    """Rows of one run, setting and form of prompt, by the tokens that a policy could reuse."""
 
     sizes: Mapping[int, Sequence[TtftRow]]
 
@@ -39,8 +39,7 @@ class Group:
     def name(self) -> str:
         """What to call it in a file's name."""
         row = self.any
-        commit = row.versions.get("commit", "")
-        words = f"{row.model} {row.dtype} {row.threads} {row.prompt} {commit}"
+        words = f"{row.model} {row.dtype} {row.threads} {row.prompt} {row.run}"
         return "-".join("".join(c if c.isalnum() else " " for c in words.lower()).split())
 
     def curve(self, case: str, policy: str = "") -> list[TtftRow]:
@@ -76,6 +75,6 @@ def grouped(rows: Iterable[Row]) -> list[Group]:
     for row in rows:
         if isinstance(row, TtftRow):
             said = tuple(sorted(row.versions.items()))
-            key = (row.model, row.dtype, row.device, row.threads, row.prompt, said)
+            key = (row.run, row.model, row.dtype, row.device, row.threads, row.prompt, said)
             found.setdefault(key, {}).setdefault(row.module_tokens, []).append(row)
     return [Group(sizes) for sizes in found.values()]

@@ -68,7 +68,8 @@ RUNNING = """\
 
 A model is a shape with random weights (`0.4b`, `1.2b`, `8b`), `pocket`, a folder or a hub name.
 `--json FILE` writes a row per case, `--append` adds to the file's rows, and rows in
-docs/performance become this page:
+docs/performance become this page. Cases are compared within a run, which is one call, or several
+that are given the same `--run NAME`:
 
     promptcache bench ttft 0.4b --json docs/performance/ttft.json --append
     python -m promptcache.bench.page
@@ -131,13 +132,13 @@ def _first_tokens(groups: Iterable[Group]) -> Iterator[str]:
         threads = "1 thread" if row.threads == 1 else f"{row.threads} threads"
         if group.is_sweep:
             yield f"### {row.model}, {row.prompt}, {threads}: by cached tokens\n"
-            yield _setting(row, f"{row.new_tokens} new tokens")
+            yield _setting(row, _run(row))
             yield f"![TTFT against cached tokens](performance/{group.name}.svg)\n"
             yield page_table(_lines(group), SWEEP)
             continue
         for tokens, rows in group.sizes.items():
             yield f"### {row.model}, {row.prompt}, {threads}: {tokens:,} cached tokens\n"
-            yield _setting(row, f"{row.documents} documents")
+            yield _setting(row, _run(row), f"{row.documents} documents")
             ranked = sorted(rows, key=_ttft)
             yield page_table(ranked, COLUMNS[TtftRow])
             ours = [each for each in ranked if each.case == OURS]
@@ -161,10 +162,14 @@ def _by_setting(rows: Sequence[Row]) -> Iterator[str]:
         yield _setting(mine[0]) + "\n" + page_table(mine, COLUMNS[type(mine[0])])
 
 
-def _setting(row: Row, more: str = "") -> str:
+def _setting(row: Row, *more: str) -> str:
     attention = getattr(row, "attention", "")
-    parts = [setting(row), more, f"transformers with {attention}" if attention else ""]
+    parts = [setting(row), *more, f"transformers with {attention}" if attention else ""]
     return "; ".join(filter(None, parts)) + ".\n"
+
+
+def _run(row: TtftRow) -> str:
+    return f"run {row.run}" if row.run else ""
 
 
 def _ttft(row: TtftRow) -> float:

@@ -10,7 +10,7 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -91,11 +91,12 @@ class TtftRow(Row):
     `module_tokens` those that a policy could reuse, equal for all cases of a prompt.
     `full_prefill_ratio` is how many times faster it is than transformers' full prefill, None where
     that was not run; `limit_ratio` how many times slower than the limit. `attention` is what
-    transformers computed with.
+    transformers computed with. Rows of one `run` are compared with each other.
     """
 
     bench: ClassVar[str] = "ttft"
 
+    run: str = ""
     prompt: str
     policy: str
     order: str
@@ -227,9 +228,10 @@ def _row(said: Any, where: str) -> Row:
     if named not in KINDS:
         raise OptionError(f"{where} has bench={named!r}{valid(str(named), KINDS)}")
     values = {name: value for name, value in said.items() if name != "bench"}
-    expected = {field.name for field in fields(KINDS[named])}
-    for name in sorted(expected ^ set(values)):
-        what = "has no" if name in expected else "has an unknown"
+    known = {field.name for field in fields(KINDS[named])}
+    needed = {field.name for field in fields(KINDS[named]) if field.default is MISSING}
+    for name in sorted((needed - set(values)) | (set(values) - known)):
+        what = "has no" if name in known else "has an unknown"
         raise OptionError(f"{where} {what} {name!r}")
     return KINDS[named](**values)
 

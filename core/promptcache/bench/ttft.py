@@ -81,9 +81,12 @@ def measure(
     plan: Plan,
     peers: Sequence[Baseline] = (),
     *,
+    run: str = "",
     progress: bool = True,
 ) -> list[TtftRow]:
     """The rows of a plan on one model, whose own attention is set to its fastest.
+
+    Plans of one `run` make up one curve.
 
     Raises PromptError where the prompts do not fit into the model's window.
     """
@@ -104,7 +107,7 @@ def measure(
     )
     packages = [package for system in systems for package in system.packages]
     setting = Setting.of(subject, packages)
-    return [row for trial in trials for row in trial.rows(samples, setting, attention)]
+    return [row for trial in trials for row in trial.rows(samples, setting, attention, run)]
 
 
 def sweep(plan: Plan, sizes: Sequence[int], window: int | None) -> Iterator[Plan]:
@@ -165,7 +168,7 @@ class Trial:
                 yield Case(self._key(system.name, arranged), run, slow)
 
     def rows(
-        self, samples: Mapping[Key, Sequence[Sample]], setting: Setting, attention: str
+        self, samples: Mapping[Key, Sequence[Sample]], setting: Setting, attention: str, run: str
     ) -> Iterator[TtftRow]:
         """The rows of this form's cases."""
         mine = {key: found for key, found in samples.items() if key.form == self.form.name}
@@ -177,6 +180,7 @@ class Trial:
             yield TtftRow(
                 **asdict(setting),
                 case=key.case,
+                run=run,
                 prompt=key.form,
                 policy=key.policy,
                 order=str(key.order),

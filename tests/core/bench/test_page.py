@@ -56,6 +56,7 @@ def test_a_sweep_is_a_curve_and_a_line_for_each_size() -> None:
 def test_runs_with_other_settings_are_not_mixed() -> None:
     other = case_rows(512, threads=2)
     page = render([*case_rows(512), *other])
+    assert render(case_rows(512, run="a") + case_rows(512, run="b")).count("### ") == 2
     assert "pml, 1 thread: 512 cached" in page and "pml, 2 threads: 512 cached" in page
 
 
