@@ -21,7 +21,8 @@ LAYERS = [
     "reuse", "library", "conversations", "trace", "reply", "report", "background", "clock",
     "memory", "account", "headers", "contexts", "messages", "prompts", "templates", "options",
     "joining", "planning", "pipeline", "batching", "placing", "marks", "misses", "shelf", "stream",
-    "recording", "served", "answering", "engine", "observing", "parameters", "pocket", "bench", "cli",
+    "recording", "served", "answering", "engine", "observing", "parameters", "pocket", "bench",
+    "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
