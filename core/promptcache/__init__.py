@@ -11,6 +11,7 @@ any order.
 
 from promptcache.engine import PromptCache
 from promptcache.errors import PromptCacheError
+from promptcache.pml.programs import Length, role, schema
 from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy
@@ -25,6 +26,7 @@ __all__ = [
     "FirstK",
     "Frame",
     "HostStore",
+    "Length",
     "MemoryStore",
     "Modular",
     "NoReuse",
@@ -39,4 +41,6 @@ __all__ = [
     "Stream",
     "Trace",
     "Usage",
+    "role",
+    "schema",
 ]

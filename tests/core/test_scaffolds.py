@@ -236,3 +236,16 @@ def test_without_reuse_a_scaffold_changes_nothing() -> None:
     cache = llama()
     got = prefilled(cache, SERVED[0], NoReuse())
     assert difference(got, plain_logits(cache.model, got.layout.ids)) <= TOLERANCE
+
+
+def test_a_scaffold_whose_tokens_are_a_modules_too_shares_its_states() -> None:
+    schema = """
+    <schema name="trip"><system>You plan trips.</system><user>
+    <module name="a">Ann is tall.</module><module name="b"> Bo is not.</module>
+    <module name="c">Ann is tall. Bo is not.</module></user>
+    <scaffold name="both" modules="a b"/></schema>"""
+    cache = llama(schema)
+    both, alone = prefilled(cache, "<a/><b/>So?"), prefilled(cache, "<c/>So?")
+    assert both.usage.encoded == alone.usage.encoded == 0
+    assert spans(both)["trip.a"].key == spans(alone)["trip.c"].key
+    assert torch.equal(both.logits, alone.logits)

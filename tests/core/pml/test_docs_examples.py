@@ -1,6 +1,7 @@
 """The examples in docs/pml.md are read as they stand, and mean what the page says."""
 
 import re
+import runpy
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,3 +46,14 @@ def test_every_prompt_becomes_the_text_that_the_page_shows(tmp_path):
             assert "\n".join(lines) == after
             shown += 1
     assert shown
+
+
+def test_the_programs_of_the_page_run_and_are_the_schemas_beside_them(tmp_path):
+    code = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "house-rules.txt").write_text("Shoes off.\n")
+    (tmp_path / "page.py").write_text("".join(code))  # programs are read from files
+    scope = runpy.run_path(str(tmp_path / "page.py"))
+    schemas = {s.name: s for s in blocks(tmp_path) if isinstance(s, Schema)}
+    assert scope["travel"].schema == schemas["travel"]
+    assert scope["reply"].usage.encoded == 0
+    assert scope["reply"].usage.reused_tokens > 20
