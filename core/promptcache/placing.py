@@ -48,11 +48,8 @@ class Placing:
             return self._in_schema(schema)
         return None if preamble is None else self._in_text(preamble)
 
-    def of_imports(self, schema: Schema, wanted: Iterable[Import], beginning: str) -> Layout:
-        """A prompt of the schema that imports what is wanted, side by side.
-
-        `beginning` is its preamble's text.
-        """
+    def of_imports(self, schema: Schema, wanted: Iterable[Import | Text], beginning: str) -> Layout:
+        """A prompt of the schema that holds what is wanted; `beginning` is its preamble's text."""
         prompt = Prompt(schema.name, (*wanted, QUESTION))
         segments = self._prompts.of_schema(schema, prompt, self._texts, beginning)
         return self._pipeline.layout(segments, bare=self._bare)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from promptcache.pml.prompt import Document, Import
 from promptcache.pml.schema import Schema
-from promptcache.pml.tree import Collection, Module, Node, Union, unrolled, walk
+from promptcache.pml.tree import Collection, Module, Node, Text, Union, unrolled, walk
 
 STAND_IN = "stand-in"
 """The key of a document that stands for any other, where only what is before it matters."""
@@ -26,10 +26,20 @@ def _imports(nodes: Sequence[Node]) -> Iterator[Import]:
                     yield Import(module.name, children=(inner,))
 
 
-def imports_of_scaffolds(schema: Schema) -> Iterator[tuple[Import, ...]]:
-    """The imports that each scaffold of a schema is used for."""
+def imports_of_scaffolds(schema: Schema) -> Iterator[tuple[Import | Text, ...]]:
+    """For each scaffold of a schema what a prompt that uses it imports.
+
+    The defaults of unions come after it: left out, they would stand in their own places, which may
+    lie between two of its modules.
+    """
+    unions = [node for node in unrolled(schema.children) if isinstance(node, Union)]
     for scaffold in schema.scaffolds:
-        yield tuple(map(Import, scaffold.modules))
+        defaults = [
+            Import(union.default)
+            for union in unions
+            if union.default and not any(m.name in scaffold.modules for m in union.members)
+        ]
+        yield (*map(Import, scaffold.modules), Text("."), *defaults)
 
 
 def first_import(schema: Schema) -> Import | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from textwrap import dedent, indent
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptcache.errors import PMLSyntaxError, PromptError
-from promptcache.pml import parse_prompt, parse_schema, resolve
+from promptcache.pml import Scaffold, parse_prompt, parse_schema, resolve
 from promptcache.pml.programs import Length, Program, role, schema
 
 
@@ -261,6 +262,13 @@ def test_a_whole_exchange_can_be_a_nested_program() -> None:
         "system: You add.\nuser: 1 + 2\nassistant: 3\nuser: 2 + 2"
     )
     assert text_of(sums, "2 + 2", False) == "system: You add.\nuser: 2 + 2"
+
+
+def test_a_programs_schema_may_be_given_scaffolds() -> None:
+    scaffolded = replace(trip.schema, scaffolds=(Scaffold("both", ("plan", "city")),))
+    messages = resolve(scaffolded, trip("maui", "3 days", "Why?"))
+    bonds = {s.module: s.bond.name for m in messages for s in m.segments if s.bond}
+    assert bonds == {"trip.plan": "trip.both", "trip.city": "trip.both"}
 
 
 # -- refusals ------------------------------------------------------------------------------------

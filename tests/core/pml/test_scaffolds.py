@@ -23,8 +23,8 @@ from promptcache.pml import (
     resolve,
     write,
 )
+from promptcache.pml.imports import imports_of_scaffolds
 from promptcache.pml.lint import run
-from promptcache.pml.tree import Union, unrolled
 
 TRIP = """
 <schema name="trip">
@@ -245,23 +245,12 @@ def test_lint_shows_scaffolds(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(schemas())
-def test_every_scaffold_that_a_schema_accepts_is_used_by_the_prompt_that_imports_its_modules(
+def test_every_scaffold_that_a_schema_accepts_is_used_by_the_prompt_that_encodes_it(
     schema: Schema,
 ) -> None:
-    for scaffold in schema.scaffolds:
-        places = {
-            member.name: number
-            for number, node in enumerate(unrolled(schema.children))
-            for member in (node.members if isinstance(node, Union) else (node,))
-            if isinstance(member, Module)
-        }
-        between = range(
-            *sorted(places[name] for name in (scaffold.modules[0], scaffold.modules[-1]))
-        )
-        nodes = tuple(unrolled(schema.children))
-        if any(isinstance(nodes[n], Union) and nodes[n].default for n in between[1:]):
-            continue
-        prompt = Prompt(schema.name, (*map(Import, scaffold.modules), Text("?")))
+    for scaffold, pieces in zip(schema.scaffolds, imports_of_scaffolds(schema), strict=True):
+        assert pieces[: len(scaffold.modules)] == tuple(map(Import, scaffold.modules))
+        prompt = Prompt(schema.name, (*pieces, Text("?")))
         segments = [s for m in resolve(schema, prompt) for s in m.segments]
         bonds = {s.bond.name for s in segments if s.bond}
         assert bonds == {f"{schema.name}.{scaffold.name}"}
