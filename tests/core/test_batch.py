@@ -253,6 +253,21 @@ def test_pml_and_texts_and_no_prompts_at_all() -> None:
     assert cache.batch([]) == cache.batch_text(()) == cache.batch_messages([]) == []
 
 
+@pytest.mark.parametrize("reuse", [Modular(), Exact()])
+def test_scaffolds_are_lent_as_modules_are(reuse: ReusePolicy) -> None:
+    cache = engine("cohere")
+    cache.add_schema(
+        '<schema name="s"><user><module name="a">One thing.</module><module name="b">Another '
+        '<param name="p" len="6"/>.</module><module name="c">A third.</module></user>'
+        '<scaffold name="both" modules="a b"/></schema>'
+    )
+    imports = ['<a/><b p="c"/><c/>', '<c/><a/><b p="def"/>', '<b p="g"/><a/>']
+    prompts = [f'<prompt schema="s">{each}So?</prompt>' for each in imports]
+    replies = cache.batch(prompts, max_new_tokens=5, reuse=reuse)
+    for reply, prompt in zip(replies, prompts, strict=True):
+        check_same(reply, cache.generate(prompt, max_new_tokens=5, reuse=reuse))
+
+
 def test_more_prompts_than_fit_one_forward_are_answered_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
