@@ -7,6 +7,7 @@ tokens, not models.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
@@ -15,6 +16,7 @@ from itertools import chain
 from promptcache.errors import PromptError
 from promptcache.segments import Bond, Kind, Segment
 
+TOO_LONG = "with its parameters' places, this module is too long for the model to be encoded"
 ANONYMOUS_MINIMUM = 32
 """Tokens from which anonymous text of a schema is worth encoding as a module."""
 
@@ -128,13 +130,15 @@ def lay_out(
     *,
     placeholder: int,
     bare: Sequence[int] | None = None,
+    longest: int | None = None,
 ) -> Layout:
     """Place the segments' tokens.
 
     `ids` holds each segment's tokens, `placeholder` is the token that keeps a parameter's place
     while its module is encoded. The leading segments that are marked as preamble become one run
     and, with those that lead the first document's message, every module's context; `bare`, when
-    given, is the context instead.
+    given, is the context instead. A module that has more than `longest` tokens together with its
+    context is not encoded: places that are held for parameters may make it longer than the prompt.
 
     Raises PromptError when an argument has more tokens than its parameter.
     """
@@ -148,8 +152,11 @@ def lay_out(
         if bare is None
         else Context(ContextKind.BARE, tuple(bare))
     )
-    owners = _owners(segments, end)
+    room = None if longest is None else longest - len(context.ids)
+    owners = _owners(segments, ids, end, room)
     runs = _runs(segments, ids, owners, context, placeholder)
+    too_long = {o for o, run in runs.items() if room is not None and len(run.ids) > room}
+    runs = {owner: run for owner, run in runs.items() if owner not in too_long}
     if preamble:
         runs[_PREAMBLE] = ModuleRun(preamble, Context(ContextKind.START), "preamble")
     offsets: dict[_Owner, int] = dict.fromkeys(runs, 0)
@@ -157,7 +164,8 @@ def lay_out(
     prompt: list[int] = []
     for segment, row, owner in zip(segments, ids, owners, strict=True):
         run = runs.get(owner)
-        piece = Piece(segment.text, segment.kind, tuple(row), len(prompt), note=segment.note)
+        note = segment.note or (TOO_LONG if owner in too_long else None)
+        piece = Piece(segment.text, segment.kind, tuple(row), len(prompt), note=note)
         if run is not None:
             if segment.kind is not Kind.ARGUMENT:
                 own = segment.module if isinstance(owner, Bond) else None
@@ -189,17 +197,25 @@ def _preamble_end(segments: Sequence[Segment]) -> int:
     return len(segments)
 
 
-def _owners(segments: Sequence[Segment], end: int) -> list[_Owner]:
+def _owners(
+    segments: Sequence[Segment], ids: Sequence[Sequence[int]], end: int, room: int | None
+) -> list[_Owner]:
     """Whose run each segment belongs to: the preamble's, a scaffold's, a module's, or nobody's.
 
-    A scaffold counts with all of its modules: where a chat template changed the text of one, the
-    others are served by their own encodings.
+    A scaffold counts with all of its modules, and if they have `room` together: where a chat
+    template changed the text of one, the others are served by their own encodings.
     """
     there: dict[Bond, set[str | None]] = {}
-    for segment in segments[end:]:
+    tokens: Counter[Bond] = Counter()
+    for segment, row in zip(segments[end:], ids[end:], strict=True):
         if segment.bond:
             there.setdefault(segment.bond, set()).add(segment.module)
-    whole = {bond for bond, modules in there.items() if modules.issuperset(bond.modules)}
+            tokens[segment.bond] += _run_length(segment, row)
+    whole = {
+        bond
+        for bond, modules in there.items()
+        if modules.issuperset(bond.modules) and (room is None or tokens[bond] <= room)
+    }
     return [
         _PREAMBLE if index < end else segment.bond if segment.bond in whole else segment.module
         for index, segment in enumerate(segments)

@@ -87,6 +87,7 @@ class Planner:
             [item.ids for item in tokens],
             placeholder=self._tokenizer.placeholder_id,
             bare=self._tokenizer.bos_ids if bare else None,
+            longest=self._traits.movement.limit,
         )
 
     def lay(

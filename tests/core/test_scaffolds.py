@@ -10,6 +10,7 @@ from torch import Tensor
 
 from promptcache import Exact, FirstK, Modular, NoReuse, PromptCache
 from promptcache.clock import Clock
+from promptcache.layout import TOO_LONG
 from promptcache.pipeline import Prefilled
 from promptcache.reuse import ReusePolicy
 from promptcache.text.fit import TRIMMED
@@ -249,3 +250,23 @@ def test_a_scaffold_whose_tokens_are_a_modules_too_shares_its_states() -> None:
     assert both.usage.encoded == alone.usage.encoded == 0
     assert spans(both)["trip.a"].key == spans(alone)["trip.c"].key
     assert torch.equal(both.logits, alone.logits)
+
+
+def test_what_places_of_parameters_make_too_long_to_encode_is_computed() -> None:
+    cache = PromptCache(model("llama_dynamic"), byte_tokenizer())
+    limit = cache.traits.movement.limit
+    assert limit == 64
+    schema = """
+    <schema name="trip"><system>Hi.</system><user>
+    <module name="a">Ann: <param name="p" len="30"/>.</module>
+    <module name="b">Bo: <param name="p" len="30"/>.</module>
+    <module name="c">Cy: <param name="p" len="300"/>.</module></user>
+    <scaffold name="both" modules="a b"/></schema>"""
+    cache.add_schema(schema)
+    apart = prefilled(cache, "<a p='x'/><b p='y'/>So?")
+    assert contexts(apart)["b"] == "preamble"
+    expected = modular_logits(cache.model, apart.layout, apart.layout.reusable)
+    assert difference(apart, expected) <= TOLERANCE
+    alone = prefilled(cache, "<c p='z'/>So?")
+    assert TOO_LONG in {span.note for span in alone.account[0]}
+    assert difference(alone, plain_logits(cache.model, alone.layout.ids)) <= TOLERANCE
