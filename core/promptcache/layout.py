@@ -137,8 +137,8 @@ def lay_out(
     `ids` holds each segment's tokens, `placeholder` is the token that keeps a parameter's place
     while its module is encoded. The leading segments that are marked as preamble become one run
     and, with those that lead the first document's message, every module's context; `bare`, when
-    given, is the context instead. A module that has more than `longest` tokens together with its
-    context is not encoded: places that are held for parameters may make it longer than the prompt.
+    given, is the context instead. A module with parameters that has more than `longest` tokens,
+    its context's included, is not encoded: their places may make it longer than the prompt.
 
     Raises PromptError when an argument has more tokens than its parameter.
     """
@@ -155,7 +155,8 @@ def lay_out(
     room = None if longest is None else longest - len(context.ids)
     owners = _owners(segments, ids, end, room)
     runs = _runs(segments, ids, owners, context, placeholder)
-    too_long = {o for o, run in runs.items() if room is not None and len(run.ids) > room}
+    held = {owner for segment, owner in zip(segments, owners, strict=True) if segment.hole}
+    too_long = {o for o in held & runs.keys() if room is not None and len(runs[o].ids) > room}
     runs = {owner: run for owner, run in runs.items() if owner not in too_long}
     if preamble:
         runs[_PREAMBLE] = ModuleRun(preamble, Context(ContextKind.START), "preamble")
