@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from promptcache.bench.commands import app as bench
-from promptcache.errors import MissingExtraError, PromptCacheError
+from promptcache.errors import MissingExtraError, OptionError, PromptCacheError
 
 app = typer.Typer(
     help="Reuse the attention states of documents, in any order.",
@@ -48,7 +49,11 @@ def lint(
 @app.command()
 def translate(
     prompt: Annotated[
-        str, typer.Argument(help="A template of LangChain's or LlamaIndex's, as module:prompt.")
+        str,
+        typer.Argument(
+            help="A template of LangChain's or LlamaIndex's, or a function with @schema, as "
+            "module:prompt."
+        ),
     ],
     documents: Annotated[
         list[str] | None,
@@ -58,10 +63,17 @@ def translate(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call the schema.")] = None,
 ) -> None:
-    """Write the schema of a prompt template's prompts as PML."""
+    """Write the schema of a prompt template's or a prompt program's prompts as PML."""
+    from promptcache.pml import write
+    from promptcache.pml.programs import Program
     from promptcache.templates.lookup import extra_for, template_of
 
     template = template_of(prompt)
+    if isinstance(template, Program):
+        if documents:
+            raise OptionError(f"{prompt} is a prompt program: no variable of it holds documents")
+        typer.echo(write(replace(template.schema, name=name or template.schema.name)), nl=False)
+        return
     extra = extra_for(template, prompt)
     markup_of: Callable[..., str]
     try:

@@ -85,3 +85,21 @@ def test_without_a_command_the_help_names_all_of_them(cli: Cli) -> None:
     _, out, err = cli("--help")
     for command in ("lint", "translate", "probe", "demo"):
         assert command in out + err
+
+
+def test_translate_writes_the_schema_of_a_prompt_program(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trips_of_the_cli_test.py").write_text(
+        "from promptcache import schema\n\n@schema\ndef trip(hot: bool):\n"
+        '    "You plan trips."\n    if hot:\n        "Miami is hot."\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    status, out, _ = cli("translate", "trips_of_the_cli_test:trip", "--name", "journey")
+    assert status == 0
+    assert out.startswith('<schema name="journey">')
+    assert '<module name="hot">Miami is hot.</module>' in out
+    status, _, err = cli("translate", "trips_of_the_cli_test:trip", "--documents", "context")
+    assert status == 1
+    assert "no variable of it holds documents" in err
