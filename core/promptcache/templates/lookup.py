@@ -55,8 +55,8 @@ def extra_for(template: object, name: str) -> str:
     for package in _packages(template):
         return FRAMEWORKS[package]
     raise TemplateError(
-        f"{name} is {kind_of(template)}; expected a prompt template of LangChain's or LlamaIndex's, "
-        "or a function with @schema"
+        f"{name} is {kind_of(template)}; expected a prompt template of LangChain's or "
+        "LlamaIndex's, or a function with @schema"
     )
 
 
