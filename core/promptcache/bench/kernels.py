@@ -1,0 +1,171 @@
+"""`make bench-kernels`: our attention and our moves, against other ways to do them.
+
+One model's worth of layers each, the ways in turns; the error is against float32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from promptcache.bench.rows import Spread
+from promptcache.bench.tables import duration
+from promptcache.model.causal import causal_attention, folded
+from promptcache.rotate import Mover, Rotation
+
+BASE = 500_000.0
+"""Of the rotary frequencies; the move costs the same with any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """`layers` of attention: `heads` share `kv_heads` of `dim` dimensions; `cached` tokens in
+    `modules`, and `new` ones behind them.
+    """
+
+    layers: int
+    heads: int
+    kv_heads: int
+    dim: int
+    cached: int
+    modules: int
+    new: int
+
+
+def ways_to_attend(shape: Shape, new: int) -> dict[str, Callable[[], list[Tensor]]]:
+    """Attention of the last `new` tokens over everything, in each way, ours first."""
+    length = shape.cached + new
+    size = (shape.layers, 1, shape.kv_heads, length, shape.dim)
+    keys, values = (torch.randn(size, dtype=torch.bfloat16) for _ in range(2))
+    query = 2 * torch.randn(1, shape.heads, new, shape.dim, dtype=torch.bfloat16)
+    positions = range(length - new, length)
+    slots = torch.tensor(positions)
+    mask = (torch.arange(length) <= slots[:, None])[None, None]
+    grouped = shape.heads > shape.kv_heads
+    groups = shape.heads // shape.kv_heads
+
+    def every(one: Callable[[Tensor, Tensor], Tensor]) -> Callable[[], list[Tensor]]:
+        return lambda: [one(key, value) for key, value in zip(keys, values, strict=True)]
+
+    def plain(key: Tensor, value: Tensor) -> Tensor:
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+
+    def repeated(key: Tensor, value: Tensor) -> Tensor:
+        return plain(key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1))
+
+    def exact(key: Tensor, value: Tensor) -> Tensor:
+        return folded(query.float(), key.float(), value.float(), mask, None)
+
+    return {
+        "ours": every(lambda k, v: causal_attention(query, k, v, positions, slots, None)),
+        "torch's, heads folded into rows": every(lambda k, v: folded(query, k, v, mask, None)),
+        "torch's, grouped heads": every(plain),
+        "torch's, keys and values repeated": every(repeated),
+        "in float32": every(exact),
+    }
+
+
+def ways_to_assemble(shape: Shape) -> dict[str, Callable[[], list[Tensor]]]:
+    """Keys and values of shuffled modules, put where a prompt has them."""
+    tokens = shape.cached // shape.modules
+    size = (shape.modules, 2, shape.kv_heads, tokens, shape.dim)
+    stored = [torch.randn(size, dtype=torch.bfloat16) for _ in range(shape.layers)]
+    whole = (shape.layers, 2, shape.kv_heads, shape.cached, shape.dim)
+    arena, other = (torch.randn(whole, dtype=torch.bfloat16) for _ in range(2))
+    pairs = shape.dim // 2
+    rotation = Rotation(BASE ** (-torch.arange(pairs) / pairs))
+    starts = [place * tokens for place in range(shape.modules)]
+
+    def fresh() -> list[Tensor]:
+        return [torch.empty_like(arena).copy_(other)]
+
+    def copied() -> list[Tensor]:
+        return [arena.copy_(other)]
+
+    def by_module(mover: Mover | None) -> list[Tensor]:
+        for layer, modules in enumerate(stored):
+            for start, (keys, values) in zip(starts, modules, strict=True):
+                place = arena[layer, :, :, start : start + tokens]
+                if mover is None:
+                    place[0].copy_(keys)
+                else:
+                    mover.move(place[0], keys, layer, start + 1)
+                place[1].copy_(values)
+        return [arena]
+
+    def moved() -> list[Tensor]:
+        return by_module(Mover([rotation] * shape.layers, [start + 1 for start in starts]))
+
+    return {
+        "ours: each module moved": moved,
+        "each module copied": lambda: by_module(None),
+        "one bare copy": copied,
+        "one bare copy into fresh memory": fresh,
+    }
+
+
+def measure(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Spread]:
+    """Seconds of each way, in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:  # the first is for warming up
+                taken[name].append(time.perf_counter() - start)
+    return {name: Spread.of(seconds) for name, seconds in taken.items()}
+
+
+def errors(ways: Mapping[str, Callable[[], Sequence[Tensor]]], exact: str) -> dict[str, float]:
+    """How far each way's first layer is from `exact`, relative to its size."""
+    expected = ways[exact]()[0]
+    return {
+        name: float((way()[0].float() - expected).norm() / expected.norm())
+        for name, way in ways.items()
+    }
+
+
+def table(title: str, taken: Mapping[str, Spread], off: Mapping[str, float]) -> Table:
+    """The ways, the first one's time as the measure."""
+    shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for heading in ("way", "time", "from", "to", "this / ours", "error"):
+        shown.add_column(heading, justify="left" if heading == "way" else "right")
+    ours = next(iter(taken.values())).median
+    for name, spread in taken.items():
+        seconds = (spread.median, spread.low, spread.high)
+        error = f"{off[name]:.2%}" if name in off else ""
+        shown.add_row(name, *map(duration, seconds), f"{spread.median / ours:.2f}", error)
+    return shown
+
+
+def main(
+    cached: Annotated[int, typer.Option(help="Tokens in modules.")] = 5120,
+    modules: Annotated[int, typer.Option(help="Modules that they are in.")] = 20,
+    new: Annotated[int, typer.Option(help="Tokens behind them.")] = 32,
+    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Rounds.")] = 5,
+) -> None:
+    """Measure on the shape of Llama 3.2 1B, in bfloat16."""
+    torch.set_num_threads(threads)
+    shape = Shape(16, 32, 8, 64, cached, modules, new)
+    console = Console()
+    for count, what in ((new, f"{new} new tokens"), (1, "one token, while decoding")):
+        ways = ways_to_attend(shape, count)
+        title = f"Attention of {what} over {cached} others, {threads} thread(s)"
+        console.print(table(title, measure(ways, repeats), errors(ways, "in float32")))
+    ways = ways_to_assemble(shape)
+    title = f"{cached} tokens of {modules} modules put into an arena, {threads} thread(s)"
+    console.print(table(title, measure(ways, repeats), {}))
+
+
+if __name__ == "__main__":
+    typer.run(main)
