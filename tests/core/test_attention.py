@@ -97,3 +97,12 @@ def test_no_mask_is_built_while_a_cache_attends() -> None:
         with attended_by(object()):
             assert running() is None
     assert running() is None
+
+
+def test_few_keys_are_left_to_one_fused_step() -> None:
+    query = torch.zeros(1, 4, 2, 8, dtype=torch.bfloat16)
+    few, many = (torch.zeros(1, 2, keys, 8, dtype=torch.bfloat16) for keys in (1023, 1024))
+    supported = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    assert not scores.takes_scores(query, few)
+    assert scores.takes_scores(query, many) is supported
+    assert not scores.takes_scores(query.float(), many.float())
