@@ -10,7 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from promptcache.model import scores
 from promptcache.model.attending import attended_by, running
-from promptcache.model.causal import causal_attention
+from promptcache.model.causal import Sight, causal_attention
 from promptcache.model.masks import position_mask
 
 
@@ -45,9 +45,8 @@ def queries(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor, list[int]]:
 @given(queries())
 def test_every_query_sees_the_keys_up_to_its_own(case: tuple[Tensor, ...]) -> None:
     query, key, value, positions = case
-    slots = torch.tensor(positions)
     expected = by_mask(query, key, value, positions)  # type: ignore[arg-type]
-    got = causal_attention(query, key, value, positions, slots, None)  # type: ignore[arg-type]
+    got = causal_attention(query, key, value, Sight(positions), None)  # type: ignore[arg-type]
     assert off(got, expected) < 1e-5
 
 
@@ -58,7 +57,7 @@ def test_scores_in_bfloat16_lose_no_more_than_weights_in_bfloat16(
     query, key, value = (tensor.bfloat16() for tensor in case[:3])
     positions: list[int] = case[3]  # type: ignore[assignment]
     expected = by_mask(query, key, value, positions)
-    got = scores.attention_by_scores(query, key, value, positions, None)
+    got = scores.attention_by_scores(query, key, value, scores.blocks_of(positions), None)
     assert got.dtype is torch.bfloat16
     assert off(got, expected) < 6e-3
 
@@ -71,15 +70,15 @@ def test_a_shift_keeps_large_scores_exact() -> None:
     key = (key + common).bfloat16()  # as in trained models: keys share a large part
     positions = list(range(592, 600))
     expected = by_mask(query, key, value, positions)
-    got = scores.attention_by_scores(query, key, value, positions, None)
+    got = scores.attention_by_scores(query, key, value, scores.blocks_of(positions), None)
     rounded = (query.float() @ key.float().repeat_interleave(2, 1).mT / 8).bfloat16().float()
     assert rounded.abs().max() > 100  # here an unshifted score is off by up to a half
     assert off(got, expected) < 2e-2
 
 
 def test_many_queries_go_in_blocks_that_see_little_in_vain() -> None:
-    blocks = list(scores._blocks([5, 6, 300, 301, 2000, 2001, *range(5000, 5100)]))
-    assert blocks == [(0, 4), (4, 6), (6, 70), (70, 106)]
+    blocks = scores.blocks_of([5, 6, 300, 301, 2000, 2001, *range(5000, 5100)])
+    assert [(block.first, block.last) for block in blocks] == [(0, 4), (4, 6), (6, 70), (70, 106)]
 
 
 def test_no_mask_is_built_while_a_cache_attends() -> None:

@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from promptcache.bench.rows import Spread
 from promptcache.bench.tables import duration
-from promptcache.model.causal import causal_attention, folded
+from promptcache.model.causal import Sight, causal_attention, folded
 from promptcache.rotate import Mover, Rotation
 
 BASE = 500_000.0
@@ -47,9 +47,8 @@ def ways_to_attend(shape: Shape, new: int) -> dict[str, Callable[[], list[Tensor
     size = (shape.layers, 1, shape.kv_heads, length, shape.dim)
     keys, values = (torch.randn(size, dtype=torch.bfloat16) for _ in range(2))
     query = 2 * torch.randn(1, shape.heads, new, shape.dim, dtype=torch.bfloat16)
-    positions = range(length - new, length)
-    slots = torch.tensor(positions)
-    mask = (torch.arange(length) <= slots[:, None])[None, None]
+    sight = Sight(range(length - new, length))
+    mask = sight.mask(length, 1, query.device)
     grouped = shape.heads > shape.kv_heads
     groups = shape.heads // shape.kv_heads
 
@@ -66,7 +65,7 @@ def ways_to_attend(shape: Shape, new: int) -> dict[str, Callable[[], list[Tensor
         return folded(query.float(), key.float(), value.float(), mask, None)
 
     return {
-        "ours": every(lambda k, v: causal_attention(query, k, v, positions, slots, None)),
+        "ours": every(lambda k, v: causal_attention(query, k, v, sight, None)),
         "torch's, heads folded into rows": every(lambda k, v: folded(query, k, v, mask, None)),
         "torch's, grouped heads": every(plain),
         "torch's, keys and values repeated": every(repeated),

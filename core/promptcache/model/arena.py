@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
-from promptcache.model.causal import causal_attention
+from promptcache.model.causal import Sight, causal_attention
 from promptcache.model.spare import SpareMemory
 from promptcache.rotate import Mover
 
@@ -45,11 +45,11 @@ class LayerShape:
 class Step:
     """What one forward computes: which slots it writes, and how long the sequence is then.
 
-    `slots` is `[queries]`, sorted, `positions` the same numbers; a token's slot is its position.
+    `slots` is `[queries]`, sorted; a token's slot is its position.
     """
 
     slots: Tensor
-    positions: Sequence[int]
+    sight: Sight
     first: int
     queries: int
     length: int
@@ -61,7 +61,7 @@ class Step:
         first, last, queries = positions[0], positions[-1], len(positions)
         contiguous = last - first + 1 == queries
         slots = torch.tensor(positions, device=device)
-        return cls(slots, positions, first, queries, length, contiguous)
+        return cls(slots, Sight(positions), first, queries, length, contiguous)
 
     def query_offset(self) -> int | Tensor:
         """What a mask adds to 0, 1, 2, ... to get the queries' positions."""
@@ -164,8 +164,7 @@ class Arena(Cache):  # type: ignore[misc]
                 f"attention of {query.shape[2]} queries over {key.shape[2]} keys, in a forward of "
                 f"{step.queries} over {step.length}"
             )
-        slots = step.slots.to(key.device)
-        return causal_attention(query, key, value, step.positions, slots, scaling)
+        return causal_attention(query, key, value, step.sight, scaling)
 
     def write(
         self, kv: KV, position: int, mover: Mover | None = None, row: int | None = None

@@ -10,6 +10,8 @@ a sample of the keys is near enough. See `docs/decisions.md` for what was measur
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -27,6 +29,20 @@ REACH = 1024
 another: what a later query sees is computed for the earlier ones in vain."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Queries `first` to `last`, which are multiplied together, and the `seen` first keys.
+
+    `hidden` says which of the last of these keys each query does not see,
+    `[queries, keys after the first query]`.
+    """
+
+    first: int
+    last: int
+    seen: int
+    hidden: Tensor
+
+
 def takes_scores(query: Tensor, key: Tensor) -> bool:
     """Whether this way is the faster one, and as exact, for such tensors."""
     many = key.shape[2] >= LEAST
@@ -38,11 +54,11 @@ def attention_by_scores(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    positions: Sequence[int],
+    blocks: Sequence[Block],
     scaling: float | None,
 ) -> Tensor:
-    """Attention of `query` `[batch, heads, queries, dim]` at sorted `positions` over the `key`s
-    `[batch, kv_heads, keys, dim]` up to each query's own; `[batch, heads, queries, value_dim]`.
+    """Attention of `query` `[batch, heads, queries, dim]`, block by block, over what they see of
+    the `key`s `[batch, kv_heads, keys, dim]`; `[batch, heads, queries, value_dim]`.
     """
     batch, heads, _, dim = query.shape
     kv_heads = key.shape[1]
@@ -54,13 +70,12 @@ def attention_by_scores(
     keys, values = key.reshape(pairs, -1, dim), value.reshape(pairs, -1, value.shape[-1])
     results = out.view(pairs, groups, -1, value.shape[-1])
     scores = query.new_empty(0)
-    for first, last in _blocks(positions):
-        seen = positions[last - 1] + 1
+    for each in blocks:
+        first, last, seen, hidden = each.first, each.last, each.seen, each.hidden
         high = groups * (last - first)
         block = rows[:, :, first:last].reshape(pairs, high, dim)
         shift = _highest(block, keys[:, :seen], scale).neg_()
         wide = max(1, AT_ONCE * torch.get_num_threads() // (high * seen))
-        hidden = _hidden(positions[first:last], seen)
         for start in range(0, pairs, wide):
             chosen = slice(start, min(pairs, start + wide))
             shape = (chosen.stop - start, high, seen)
@@ -81,17 +96,29 @@ def attention_by_scores(
     return out
 
 
-def _blocks(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Queries `[first, last)` that are multiplied together."""
+def blocks_of(positions: Sequence[int]) -> tuple[Block, ...]:
+    """The queries at sorted `positions`, in blocks; each sees the keys up to its own."""
+    ends = list(_ends(positions))
+    return tuple(_block(positions, *pair) for pair in pairwise([0, *ends]))
+
+
+def _ends(positions: Sequence[int]) -> Iterator[int]:
+    """Where the blocks end."""
     first = 0
-    for index in range(1, len(positions) + 1):
-        ended = index == len(positions)
-        if not ended and index - first < QUERIES:
+    for index in range(1, len(positions)):
+        if index - first < QUERIES:
             following = positions[index] - positions[first] == index - first
             if following or positions[index] - positions[first] < REACH:
                 continue
-        yield first, index
+        yield index
         first = index
+    yield len(positions)
+
+
+def _block(positions: Sequence[int], first: int, last: int) -> Block:
+    mine, seen = positions[first:last], positions[last - 1] + 1
+    after = torch.arange(mine[0] + 1, seen)
+    return Block(first, last, seen, after > torch.tensor(mine)[:, None])
 
 
 def _highest(block: Tensor, keys: Tensor, scale: float) -> Tensor:
@@ -99,9 +126,3 @@ def _highest(block: Tensor, keys: Tensor, scale: float) -> Tensor:
     stride = max(1, keys.shape[1] // SAMPLED)
     sampled = torch.bmm(block, keys[:, ::stride].transpose(1, 2))
     return sampled.amax(-1, keepdim=True).mul_(scale)
-
-
-def _hidden(positions: Sequence[int], seen: int) -> Tensor:
-    """Which of the last keys a query does not see, `[queries, keys after the first query]`."""
-    after = torch.arange(positions[0] + 1, seen)
-    return after > torch.tensor(positions)[:, None]
