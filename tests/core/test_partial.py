@@ -88,7 +88,7 @@ def test_a_query_that_is_turned_back_sees_unmoved_keys_as_moved_ones(
     query = torch.randn(HEADS, 5, GROUPS, DIM)
     own = states(1)
     merged = Merged(*over_all(query, *own, SCALE))
-    modules = LentModules(rows, [rotation])
+    modules = LentModules(rows, [rotation], [torch.device("cpu")])
     modules.attend(merged, query, 0, modules.asked_by(spans, query.device), SCALE)
     for span in spans:
         for place, position in zip(range(span.first, span.last), span.positions, strict=True):

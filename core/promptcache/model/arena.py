@@ -187,28 +187,16 @@ class Arena(Cache):  # type: ignore[misc]
         """Put states that `read_at` read back where they were."""
         positions = kv.side[POSITION]
         for layer, (keys, values) in zip(self.layers, kv.layers(), strict=True):
-            device = layer.keys.device
-            slots = positions.to(device)
-            layer.keys[0].index_copy_(1, slots, keys.to(device))
-            layer.values[0].index_copy_(1, slots, values.to(device))
+            write_slots(layer.keys[0], positions, keys)
+            write_slots(layer.values[0], positions, values)
 
     def read_at(self, positions: Sequence[int]) -> KV:
         """A copy of the states of the first row at sorted `positions`, which may have gaps.
 
         The positions are kept with it, as the side tensor POSITION.
         """
-        slots = torch.tensor(positions)
-        return KV(
-            tuple(
-                layer.keys[0].index_select(1, slots.to(layer.keys.device)) for layer in self.layers
-            ),
-            tuple(
-                layer.values[0].index_select(1, slots.to(layer.values.device))
-                for layer in self.layers
-            ),
-            positions[0],
-            MappingProxyType({POSITION: slots}),
-        )
+        pairs = [(layer.keys[0], layer.values[0]) for layer in self.layers]
+        return read_slots(pairs, torch.tensor(positions), positions)
 
     def read(self, start: int, stop: int, row: int = 0) -> KV:
         """A copy of the states that one row holds at positions `start` to `stop`."""
@@ -217,6 +205,26 @@ class Arena(Cache):  # type: ignore[misc]
             tuple(layer.values[row, :, start:stop].clone() for layer in self.layers),
             start,
         )
+
+
+def read_slots(
+    layers: Sequence[tuple[Tensor, Tensor]], slots: Tensor, positions: Sequence[int]
+) -> KV:
+    """A copy of the states in some slots of each layer's `[kv_heads, slots, dim]`.
+
+    The positions of their tokens are kept with it, as the side tensor POSITION.
+    """
+    keys, values = (
+        tuple(tensor.index_select(1, slots.to(tensor.device)) for tensor in tensors)
+        for tensors in zip(*layers, strict=True)
+    )
+    side = MappingProxyType({POSITION: torch.tensor(positions)})
+    return KV(keys, values, positions[0], side)
+
+
+def write_slots(out: Tensor, slots: Tensor, states: Tensor) -> None:
+    """Put states `[kv_heads, n, dim]`, on whatever device, into slots of one layer's `out`."""
+    out.index_copy_(1, slots.to(out.device), states.to(out.device))
 
 
 def _tensors(

@@ -66,7 +66,13 @@ class Asked:
 class LentModules:
     """The modules of a batch, and which of its rows use them where."""
 
-    def __init__(self, rows: Sequence[Sequence[Loan]], rotations: Sequence[Rotation | None]):
+    def __init__(
+        self,
+        rows: Sequence[Sequence[Loan]],
+        rotations: Sequence[Rotation | None],
+        devices: Sequence[torch.device],
+    ) -> None:
+        """What is lent to each of `rows`; `rotations` and `devices` are those of the layers."""
         self._rotations = rotations
         self._modules: list[_Module] = []
         self._distances: list[int] = []
@@ -75,7 +81,7 @@ class LentModules:
         for row, loans in enumerate(rows):
             for loan in loans:
                 if loan.name not in known:
-                    known[loan.name] = _Module(tuple(loan.kv.layers()), [])
+                    known[loan.name] = _Module(_on(loan.kv, devices), [])
                     self._modules.append(known[loan.name])
                 known[loan.name].uses.append((row, loan.start, len(self._distances)))
                 self._distances.append(loan.kv.start - loan.start)
@@ -148,6 +154,12 @@ class LentModules:
                 torch.stack([turn.sin for turn in turns]).to(query.device),
             )
         return self._turns[made]
+
+
+def _on(kv: KV, devices: Sequence[torch.device]) -> tuple[tuple[Tensor, Tensor], ...]:
+    """The keys and values of each layer on its device: as they are, where they are there."""
+    layers = zip(kv.layers(), devices, strict=True)
+    return tuple((keys.to(device), values.to(device)) for (keys, values), device in layers)
 
 
 def _asked(held: Sequence[tuple[int, range, int]], device: torch.device) -> Asked:

@@ -13,7 +13,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
-from promptcache.model.arena import POSITION, LayerShape
+from promptcache.model.arena import POSITION, LayerShape, read_slots, write_slots
 from promptcache.model.lent import Asked, LentModules, Loan, Span
 from promptcache.model.partial import Merged, up_to
 from promptcache.rotate import Rotation
@@ -120,7 +119,8 @@ class SharedArena(Cache):  # type: ignore[misc]
         self.rows = tuple(rows)
         *self._starts, slots = accumulate((row.slots for row in rows), initial=0)
         super().__init__(layers=[SharedLayer(shape, slots) for shape in shapes])
-        self.lent = LentModules([row.loans for row in rows], rotations)
+        loans, devices = [row.loans for row in rows], [shape.device for shape in shapes]
+        self.lent = LentModules(loans, rotations, devices)
         self._numbers = {id(layer.given[0]): n for n, layer in enumerate(self.layers)}
         self._step: Step | None = None
         self._attended: set[int] = set()
@@ -209,20 +209,14 @@ class SharedArena(Cache):  # type: ignore[misc]
         """Put states that `read_at` read where one row has their positions."""
         slots = self._slots(row, kv.side[POSITION].tolist())
         for layer, (keys, values) in zip(self.layers, kv.layers(), strict=True):
-            layer.keys.index_copy_(1, slots.to(keys.device), keys)
-            layer.values.index_copy_(1, slots.to(values.device), values)
+            write_slots(layer.keys, slots, keys)
+            write_slots(layer.values, slots, values)
 
     def read_at(self, row: int, positions: Sequence[int]) -> KV:
         """A copy of one row's own states at sorted `positions`, which are kept with it."""
         slots = self._slots(row, positions)
-        return KV(
-            tuple(layer.keys.index_select(1, slots.to(layer.keys.device)) for layer in self.layers),
-            tuple(
-                layer.values.index_select(1, slots.to(layer.values.device)) for layer in self.layers
-            ),
-            positions[0],
-            MappingProxyType({POSITION: torch.tensor(positions)}),
-        )
+        pairs = [(layer.keys, layer.values) for layer in self.layers]
+        return read_slots(pairs, slots, positions)
 
     def _slots(self, row: int, positions: Sequence[int]) -> Tensor:
         """Where the states of one row's own tokens at these positions lie."""
