@@ -36,6 +36,7 @@ class Stage:
     echo: float = 0.0  # share of samples that only repeat random tokens: a start for copying
     text_weight: float = 0.15  # loss weight of tokens that are not answers ...
     text_share: float = 0.2  # ... on this share of them
+    remarks: float = 0.0  # share of wordings put together at random that say more than they ask
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,10 @@ def choose_wording(
     return options[int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))]
 
 
-def _training_wording(rng: np.random.Generator, shape: Shape) -> Wording:
+def _training_wording(rng: np.random.Generator, shape: Shape, stage: Stage) -> Wording:
     asked_first = bool(rng.random() < shape.asked_first)
     if rng.random() < VARIED:
-        return varied_wording(rng, asked_first)
+        return varied_wording(rng, asked_first, stage.remarks)
     return choose_wording(rng, held_out=False, asked_first=asked_first)
 
 
@@ -167,7 +168,7 @@ def _row(encoder: Encoder, rng: np.random.Generator, stage: Stage, side: Side) -
         place = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
         shape = stage.shapes[place]
         sample = make_sample(rng, shape, side)
-        row = make_row(encoder, rng, sample, stage, _training_wording(rng, shape))
+        row = make_row(encoder, rng, sample, stage, _training_wording(rng, shape, stage))
         if row:
             return row
 

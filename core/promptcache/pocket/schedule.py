@@ -14,8 +14,8 @@ from promptcache.pocket.curriculum import STAGES
 class Plan:
     """All that decides a run; the rate is constant, then falls linearly over the last tokens."""
 
-    tokens: int = 55_000_000
-    decay_share: float = 0.3
+    tokens: int = 56_000_000
+    decay_share: float = 0.34
     rate: float = 8e-4
     embedding_rate: float = 2e-3
     norm_rate: float = 5e-4
@@ -29,6 +29,11 @@ class Plan:
     hidden: int = 256
     layers: int = 5
     feed_forward: int = 640
+
+    @property
+    def decay_tokens(self) -> float:
+        """Tokens over which the rate falls, in the last stage."""
+        return self.tokens * self.decay_share
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +50,21 @@ class Position:
 
 def rate_at(plan: Plan, position: Position) -> float:
     """Return the learning rate as a share of its peak."""
-    decay = plan.tokens * plan.decay_share
-    left = max(0.0, (plan.tokens - position.tokens) / decay)
+    left = max(0.0, (plan.tokens - position.tokens) / plan.decay_tokens)
     return min(1.0, (position.step + 1) / plan.warm_up) * max(plan.floor, min(1.0, left))
 
 
 def next_stage(plan: Plan, position: Position) -> int:
-    """Return the stage for the next pool: one further once its skill or its time has come."""
+    """Return the stage for the next pool: one further once its skill or its time has come.
+
+    The last one has a time only: when the rate begins to fall.
+    """
+    last = len(STAGES) - 1
+    if position.tokens >= plan.tokens - plan.decay_tokens:
+        return last
     late = sum(position.tokens >= start for start in plan.stages)
     ready = position.stage + (position.skill >= plan.skill)
-    return min(max(late, ready), len(STAGES) - 1)
+    return min(max(late, ready), last - 1)
 
 
 DEFAULT = Plan()

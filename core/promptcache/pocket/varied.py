@@ -52,6 +52,24 @@ TAILS = (
     "Answer in a few words.", "Thank you.", "## Answer", "Final answer:", "assistant:",
 )  # fmt: skip
 
+# Said around a question, in the same breath. Some ask something themselves, so that a model learns
+# which of two questions is meant: the one that the documents can answer.
+REMARKS_BEFORE = (
+    "I have a question. ", "There is something that I want to know. ", "Please look this up. ",
+    "A reader asks: ", "This is what I am after. ", "Could you check this for me? ", "Hello! ",
+    "One thing is not clear to me. ", "Think about this: ", "We were asked this today. ",
+    "Do you know this? ", "My question is simple. ", "Help me with the following. ",
+)  # fmt: skip
+REMARKS_AFTER = (
+    " I could not find it myself.", " It should be in there somewhere.", " Keep it short, please.",
+    " Thanks!", " Just the answer, please.", " Can you tell me?", " Be exact.",
+)  # fmt: skip
+CLOSINGS = (
+    "So, what is it?", "Which is it?", "What do the texts say?", "Can you find it there?",
+    "What would you say?", "How do you answer?", "Please answer now.", "What did you find?",
+    "Reply with the answer only.", "Who or what is it?", "Is it in there?", "Well?",
+)  # fmt: skip
+
 
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.random() * len(options))]
@@ -62,13 +80,26 @@ def _instruction(rng: np.random.Generator) -> str:
     return " ".join(part for part in parts if part)
 
 
-def varied_wording(rng: np.random.Generator, asked_first: bool) -> Wording:
-    """Put a wording together; `asked_first`: with the question before the documents."""
+def _remarked(rng: np.random.Generator, question: str, tail: str) -> tuple[str, str]:
+    """A question with a remark before it or after it or both, and what ends the prompt."""
+    before, after, closing = rng.random(3) < (0.7, 0.3, 0.6)
+    question = (_pick(rng, REMARKS_BEFORE) if before else "") + question
+    question += _pick(rng, REMARKS_AFTER) if after else ""
+    return question, _pick(rng, CLOSINGS) if closing else tail
+
+
+def varied_wording(rng: np.random.Generator, asked_first: bool, remarks: float = 0.0) -> Wording:
+    """Put a wording together; `asked_first`: with the question before the documents.
+
+    `remarks` is the share of wordings with more said around the question.
+    """
     before, after = FENCES[int(rng.random() * len(FENCES))]
     heading = _pick(rng, HEADINGS)
     break_ = "\n" if rng.random() < 0.5 else "\n\n"
     context = (heading + break_ if heading else "") + before + "{context}" + after
     question, tail = _pick(rng, LEADS) + "{question}", _pick(rng, TAILS)
+    if remarks and rng.random() < remarks:
+        question, tail = _remarked(rng, question, tail)
     instruction = _instruction(rng)
     gap = "\n" if rng.random() < 0.3 else "\n\n"
     joiner, header = _pick(rng, JOINERS), _pick(rng, HEADERS)

@@ -83,6 +83,13 @@ def test_a_stage_ends_when_it_is_mastered_or_its_time_has_come() -> None:
     assert next_stage(plan, Position(tokens=99, stage=3, skill=0.9)) == 3
 
 
+def test_the_last_stage_begins_when_the_rate_falls_and_not_before() -> None:
+    last = len(STAGES) - 1
+    plan = Plan(tokens=1000, decay_share=0.5, stages=(10, 20, 30), skill=0.8)
+    assert next_stage(plan, Position(tokens=499, stage=last - 1, skill=1.0)) == last - 1
+    assert next_stage(plan, Position(tokens=500, stage=0, skill=0.0)) == last
+
+
 def test_a_run_that_is_told_to_stop_saves_says_so_and_goes_on_to_its_end_later(
     tmp_path: Path,
 ) -> None:
@@ -112,6 +119,7 @@ def test_no_part_of_a_wording_put_together_at_random_is_held_out_for_testing() -
     texts = [part for w in held_out for part in (w.system, w.user, w.header, w.joiner)]
     parts = (
         *varied.INSTRUCTIONS, *varied.HEADINGS, *varied.LEADS, *varied.TAILS, *varied.HEADERS,
+        *varied.REMARKS_BEFORE, *varied.REMARKS_AFTER, *varied.CLOSINGS,
     )  # fmt: skip
     told = [part.strip() for part in parts if any(char.isalpha() for char in part.strip("{nitle}"))]
     assert [part for part in told if any(part in text for text in texts)] == []
@@ -120,7 +128,7 @@ def test_no_part_of_a_wording_put_together_at_random_is_held_out_for_testing() -
 def test_wordings_put_together_at_random_hold_context_and_question_once_each() -> None:
     rng = np.random.default_rng(3)
     for number in range(400):
-        wording = varied.varied_wording(rng, asked_first=bool(number % 2))
+        wording = varied.varied_wording(rng, bool(number % 2), remarks=number % 3 / 2)
         whole = wording.system + wording.user
         assert whole.count("{context}") == whole.count("{question}") == 1
         assert "{question}" in wording.user
