@@ -14,7 +14,7 @@ from promptcache.errors import PromptCacheError
 from promptcache.pml.programs import Length, role, schema
 from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
-from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy
+from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy, Selective
 from promptcache.shelf import CachedDocuments
 from promptcache.store import HostStore, MemoryStore, Store
 from promptcache.stream import Stream
@@ -35,6 +35,7 @@ __all__ = [
     "Provenance",
     "Reply",
     "ReusePolicy",
+    "Selective",
     "Span",
     "Stage",
     "Store",

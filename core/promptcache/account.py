@@ -25,8 +25,8 @@ class Served:
 
     `reused` are the pieces that modules serve, from `sources`; `missing` the sorted positions that
     no module serves; `recalled` what of these an earlier turn served. `origins` is None where
-    earlier turns were not looked for; `owner` is whose the states are. Holds no states, since it
-    lives as long as the answer comes.
+    earlier turns were not looked for; `owner` is whose the states are; `checked` is what choosing
+    took, in tokens. Holds no states, since it lives as long as the answer comes.
     """
 
     reused: Collection[Piece]
@@ -35,6 +35,7 @@ class Served:
     recalled: Recalled | None = None
     origins: Origins | None = None
     owner: bytes = b""
+    checked: float = 0.0
 
     @property
     def computed(self) -> frozenset[int]:
@@ -85,6 +86,7 @@ def trace_of(
         encoded=counts[Provenance.ENCODED],
         recomputed=counts[Provenance.RECOMPUTED],
         new=counts[Provenance.NEW],
+        checked=served.checked,
     )
     return Trace(tuple(spans), tuple(warnings)), usage
 

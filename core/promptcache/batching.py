@@ -1,24 +1,22 @@
 """Prompts that are served together: prefilled side by side, answered in lockstep.
 
-What they reuse is looked up once, and modules that several use are lent to all, never copied. Each
+What they reuse is looked up once, and modules that several use are lent to all, not moved. Each
 row's tokens are chosen as if it were alone; only the model is run over those of all at once.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from promptcache.clock import Clock
-from promptcache.layout import Piece
 from promptcache.library import ModuleLibrary
 from promptcache.memory import surviving_out_of_memory
-from promptcache.model.lent import Loan
+from promptcache.model.lending import Lending
 from promptcache.model.runner import ModelRunner, Traits
-from promptcache.model.shared import Row, SharedArena, SharedRow
+from promptcache.model.shared import SharedArena, SharedRow
 from promptcache.model.together import longest_row, refusal
 from promptcache.pipeline import Pipeline, Prefilled
 from promptcache.planning import Laid, Plan
@@ -135,16 +133,20 @@ class Batching:
         )
 
     def _prefilled(self, prompts: Sequence[Laid], clock: Clock) -> list[Prefilled]:
-        plans = self._pipeline.plans(prompts, prompts[0].policy)
-        clock.lap(Stage.LOOKUP)
-        arena = SharedArena(
-            self._traits.layers, [_row(plan) for plan in plans], self._traits.movement.rotations
-        )
-        for number, plan in enumerate(plans):
+        plans = self._pipeline.plans(prompts, prompts[0].policy, clock)
+        lendings = [Lending(p.served.reused, p.states, p.served.missing) for p in plans]
+        rows = [
+            lending.row(len(plan.laid.layout.ids), plan.laid.room)
+            for lending, plan in zip(lendings, plans, strict=True)
+        ]
+        rotations = self._traits.movement.rotations
+        arena = SharedArena(self._traits.layers, rows, rotations)
+        for number, (lending, plan) in enumerate(zip(lendings, plans, strict=True)):
+            lending.write_copies(arena, number, rotations)
             if plan.earlier:
                 arena.write_at(number, plan.earlier)
         clock.lap(Stage.ASSEMBLE)
-        logits = torch.cat([self._computed(plans, rows, arena) for rows in _portions(plans)])
+        logits = torch.cat([self._computed(plans, some, arena) for some in _portions(plans)])
         clock.lap(Stage.PREFILL)
         lockstep = Lockstep(self._runner, self._traits, arena)
         return [
@@ -159,40 +161,6 @@ class Batching:
         work = [(row, plans[row].positions) for row in rows]
         ids = [[plans[row].laid.layout.ids[place] for place in places] for row, places in work]
         return self._runner.forward_rows(ids, work, arena, attention=self._traits.attention)
-
-
-def _row(plan: Plan) -> Row:
-    layout = plan.laid.layout
-    return Row(plan.served.missing, tuple(_loans(plan)), len(layout.ids), plan.laid.room)
-
-
-def _loans(plan: Plan) -> Iterator[Loan]:
-    """What modules hold for the prompt, cut where it computes tokens itself."""
-    missing = plan.served.missing
-    lent: list[tuple[Piece, int, int]] = []
-    for piece in sorted(plan.served.reused, key=lambda piece: piece.start):
-        start = piece.start
-        at = bisect_left(missing, start)
-        while start < piece.stop:
-            stop = min(missing[at], piece.stop)  # the last token is always missing
-            if start < stop:
-                if lent and _goes_on(lent[-1], piece, start):
-                    lent[-1] = (*lent[-1][:2], stop)
-                else:
-                    lent.append((piece, start, stop))
-            start, at = stop + 1, at + 1
-    for piece, start, stop in lent:
-        assert piece.run is not None
-        offset = piece.offset + start - piece.start
-        name = piece.run, offset, stop - start
-        yield Loan(name, plan.states[piece.run].slice(offset, offset + stop - start), start)
-
-
-def _goes_on(before: tuple[Piece, int, int], piece: Piece, start: int) -> bool:
-    """Whether the states of a piece, from `start` on, follow those that were lent before."""
-    other, _, stop = before
-    follows = other.run is piece.run and stop == start
-    return follows and other.start - other.offset == piece.start - piece.offset
 
 
 def _portions(plans: Sequence[Plan]) -> Iterator[list[int]]:

@@ -77,8 +77,7 @@ class Pipeline(Planner):
         conversations: bool = True,
     ) -> None:
         memory = Conversations(library) if conversations and traits.layers else None
-        super().__init__(traits, tokenizer, library, window, memory)
-        self._runner = runner
+        super().__init__(runner, traits, tokenizer, library, window, memory)
 
     @property
     def longest(self) -> int | None:
@@ -124,8 +123,7 @@ class Pipeline(Planner):
         )
 
     def _prefilled(self, laid: Laid, clock: Clock) -> Prefilled:
-        [plan] = self.plans([laid], laid.policy)
-        clock.lap(Stage.LOOKUP)
+        [plan] = self.plans([laid], laid.policy, clock)
         arena = new_arena(self._runner, self._traits, laid.tokens)
         assemble(arena, self._traits, plan.served.reused, plan.states)
         if plan.earlier:

@@ -1,7 +1,8 @@
 """What of a prompt's attention states is at hand, and what is left to compute: its plan.
 
-Layout, checks and look-up; nothing of the prompt is computed yet. Knows nothing about markup,
-templates or sampling, nor in what the states will stand.
+Layout, look-up, and the choice of the reuse policy, which may ask the model; nothing of the prompt
+is computed for good yet. Knows nothing about markup, templates or sampling, nor in what the states
+will stand.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from promptcache.account import Served
+from promptcache.clock import Clock
 from promptcache.conversations import Conversations
 from promptcache.errors import UnsupportedModelError
 from promptcache.joining import merged
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
 from promptcache.library import ModuleLibrary, Source
+from promptcache.model.check import CheckPass
 from promptcache.model.prefill import positions_to_compute
-from promptcache.model.runner import Traits
+from promptcache.model.runner import ModelRunner, Traits
+from promptcache.reply import Stage
 from promptcache.reuse import ReusePolicy
 from promptcache.room import room_for, shortage
 from promptcache.segments import Kind, Segment
@@ -67,12 +71,14 @@ class Planner:
 
     def __init__(
         self,
+        runner: ModelRunner,
         traits: Traits,
         tokenizer: SegmentTokenizer,
         library: ModuleLibrary,
         window: int | None,
         conversations: Conversations | None,
     ) -> None:
+        self._runner = runner
         self._traits = traits
         self._tokenizer = tokenizer
         self._library = library
@@ -133,8 +139,9 @@ class Planner:
                 f"{movement.limit} the model's {movement.limited_by} changes every earlier key. "
                 "Use reuse=Exact() for this prompt, or a shorter one."
             )
+        policy.check_layers(len(self._traits.layers))
 
-    def plans(self, prompts: Sequence[Laid], policy: ReusePolicy) -> list[Plan]:
+    def plans(self, prompts: Sequence[Laid], policy: ReusePolicy, clock: Clock) -> list[Plan]:
         """A plan for each of some prompts with one policy; what several miss is encoded once.
 
         Encoding counts for the first prompt that waits for it.
@@ -148,8 +155,9 @@ class Planner:
         plans = []
         for laid, (reused, warnings) in zip(prompts, wanted, strict=True):
             mine = {piece.run: sources[piece.run] for piece in reused if piece.run}
-            plans.append(self._plan(laid, reused, warnings, states, mine, owner))
+            plans.append(self._plan(laid, reused, warnings, states, mine, owner, clock))
             sources.update({run: self._encoded(source) for run, source in mine.items()})
+        clock.lap(Stage.LOOKUP)
         return plans
 
     def _encoded(self, source: Source) -> Source:
@@ -167,11 +175,15 @@ class Planner:
         states: Mapping[ModuleRun, KV],
         sources: Mapping[ModuleRun, Source],
         owner: bytes,
+        clock: Clock,
     ) -> Plan:
         layout, policy = laid.layout, laid.policy
         memory = self._memory(layout, policy)
         mine = {run: states[run] for run in sources}
-        again = policy.recomputed(layout, mine)
+        check = CheckPass(self._runner, self._traits, layout, mine)
+        clock.lap(Stage.LOOKUP)
+        again = policy.recomputed(layout, mine, check)
+        clock.lap(Stage.CHECK)
         missing = positions_to_compute(layout, reused, again)
         origins, found = None, None
         if memory:
@@ -180,7 +192,7 @@ class Planner:
         recalled, earlier = found or (None, None)
         at_hand = set(recalled.positions) if recalled else set()
         positions = [position for position in missing if position not in at_hand]
-        served = Served(reused, sources, missing, recalled, origins, owner)
+        served = Served(reused, sources, missing, recalled, origins, owner, check.work)
         return Plan(laid, served, mine, earlier, positions, warnings)
 
     def _memory(self, layout: Layout, policy: ReusePolicy) -> Conversations | None:

@@ -20,6 +20,8 @@ class Stage(StrEnum):
     """Tokens and positions."""
     LOOKUP = "look up"
     """Finding modules in the store; encoding the missing ones."""
+    CHECK = "check"
+    """The reuse policy's choice, and the pass over the model's first layers if it asks for one."""
     ASSEMBLE = "assemble"
     """Moving modules to their places."""
     PREFILL = "prefill"
@@ -36,6 +38,9 @@ class Usage:
     module that was encoded apart; encoded: missing from the cache, encoded as a module for this
     request and kept; recomputed: part of a module, computed again as the reuse policy says;
     new: part of no module.
+
+    `checked` counts no tokens of the prompt but work beside theirs: what the reuse policy had the
+    model's first layers run over to choose, in tokens that go through all layers.
     """
 
     exact: int = 0
@@ -44,6 +49,7 @@ class Usage:
     recomputed: int = 0
     new: int = 0
     output_tokens: int = 0
+    checked: float = 0.0
 
     @property
     def input_tokens(self) -> int:

@@ -81,8 +81,8 @@ def check_same(together: Reply, alone: Reply) -> None:
 class FirstTwo(Modular):
     """Computes the first two tokens, and one in the middle, of each module that is not exact."""
 
-    def recomputed(self, layout: Layout, records: object) -> list[int]:
-        del records
+    def recomputed(self, layout: Layout, records: object, check: object) -> list[int]:
+        del records, check
         moved = [piece for piece in layout.reusable if not piece.exact]
         return [
             place

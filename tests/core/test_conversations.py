@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, Provenance
+from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache, Provenance, Selective
 from promptcache.clock import Clock
 from promptcache.layout import Layout
 from promptcache.reuse import ReusePolicy
@@ -273,8 +273,8 @@ def test_what_was_computed_with_weights_that_changed_meanwhile_is_not_kept() -> 
 class FirstFour(Modular):
     """Computes the first tokens of each module that is not exact."""
 
-    def recomputed(self, layout: Layout, records: object) -> list[int]:
-        del records
+    def recomputed(self, layout: Layout, records: object, check: object) -> list[int]:
+        del records, check
         moved = [piece for piece in layout.reusable if not piece.exact]
         return [place for piece in moved for place in range(piece.start, piece.start + 4)]
 
@@ -330,7 +330,7 @@ EVENTS = st.lists(
                 st.integers(1, 5),
                 st.sampled_from([False, False, False, True]),
                 st.booleans(),
-                st.sampled_from([Modular(), Modular(), Exact(), NoReuse()]),
+                st.sampled_from([Modular(), Modular(), Selective(0.3), Exact(), NoReuse()]),
             )
         ]
         * 6,
@@ -345,9 +345,10 @@ def answered(cache: PromptCache, chat: Chat, say: Say) -> str:
     """An answer's text, once the logits before it were checked against plain transformers."""
     segments = cache._prompts.from_messages(chat, cache._shelf.recognise)
     got = cache._pipeline.run(segments, say.policy, Clock(), room=say.tokens, continues=True)
+    reused, again = got.layout.reusable, got.served.missing
     expected = (
-        modular_logits(cache.model, got.layout, got.layout.reusable)
-        if isinstance(say.policy, Modular)
+        modular_logits(cache.model, got.layout, reused, again)
+        if say.policy.moves
         else plain_logits(cache.model, got.layout.ids)
     )
     assert torch.allclose(got.logits[0], expected, atol=1e-4)

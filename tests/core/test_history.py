@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from promptcache import Exact, MemoryStore, Modular, NoReuse, PromptCache
+from promptcache import Exact, FirstK, MemoryStore, Modular, NoReuse, PromptCache, Selective
 from promptcache.clock import Clock
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment
@@ -74,7 +74,7 @@ class Forget:
     place: int
 
 
-POLICIES = st.sampled_from([Modular(), Exact(), NoReuse()])
+POLICIES = st.sampled_from([Modular(), Selective(0.3), FirstK(3), Exact(), NoReuse()])
 REQUESTS = st.builds(
     Request,
     st.lists(st.integers(0, 6), max_size=5, unique=True).map(tuple),
@@ -112,8 +112,9 @@ def engine_for(family: str) -> PromptCache:
 
 def check(cache: PromptCache, request: Request | Marked) -> None:
     got = cache._pipeline.run(request.segments(cache), request.policy, Clock(), room=1)
-    if isinstance(request.policy, Modular):
-        expected = modular_logits(cache.model, got.layout, got.layout.reusable)
+    if request.policy.moves:
+        reused, again = got.layout.reusable, got.served.missing
+        expected = modular_logits(cache.model, got.layout, reused, again)
         assert got.usage.input_tokens == len(got.layout.ids)
     else:
         expected = plain_logits(cache.model, got.layout.ids)

@@ -15,6 +15,7 @@ from promptcache.clock import Clock
 from promptcache.errors import OptionError
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun
+from promptcache.reuse import Check
 from support.reference import plain_logits
 from support.words import byte_tokenizer
 from support.zoo import model
@@ -33,7 +34,9 @@ class LoudestValues(ReusePolicy):
     def rank(self, kv: KV) -> Mapping[str, Tensor]:
         return {"loudness": torch.stack([v.norm(dim=(0, 2)) for v in kv.values]).sum(0)}
 
-    def recomputed(self, layout: Layout, records: Mapping[ModuleRun, KV]) -> Collection[int]:
+    def recomputed(
+        self, layout: Layout, records: Mapping[ModuleRun, KV], check: Check
+    ) -> Collection[int]:
         chosen: set[int] = set()
         for piece in layout.reusable:
             assert piece.run is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -29,21 +30,28 @@ def plain_logits(model: PreTrainedModel, ids: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def modular_logits(model: PreTrainedModel, layout: Layout, reused: Collection[Piece]) -> Tensor:
-    """Logits `[vocabulary]` of the last token when `reused` pieces stand as their modules are."""
+def modular_logits(
+    model: PreTrainedModel,
+    layout: Layout,
+    reused: Collection[Piece],
+    again: Collection[int] = (),
+) -> Tensor:
+    """Logits `[vocabulary]` of the last token when `reused` pieces stand as their modules are,
+    but for the tokens at the positions `again`, which are computed where they stand.
+    """
     cache = DynamicCache()
     logits = None
-    last = len(layout.ids) - 1
+    computed = {*again, len(layout.ids) - 1}
     for piece in layout.pieces:
-        keep = len(piece.ids) if piece in reused else 0
-        if keep and piece.stop > last:
-            keep -= 1
-        if keep:
-            assert piece.run is not None
-            distance = piece.start - len(piece.run.context.ids) - piece.offset
-            _append(cache, _module(model, piece.run, distance), piece.offset, piece.offset + keep)
-        if piece.ids[keep:]:
-            logits = _run(model, piece.ids[keep:], piece.start + keep, cache)
+        states = _moved(model, piece) if piece in reused else []
+        kept = [bool(states) and piece.start + n not in computed for n in range(len(piece.ids))]
+        for stands, group in groupby(range(len(piece.ids)), kept.__getitem__):
+            first, *others = group
+            stop = first + 1 + len(others)
+            if stands:
+                _append(cache, states, piece.offset + first, piece.offset + stop)
+            else:
+                logits = _run(model, piece.ids[first:stop], piece.start + first, cache)
     assert logits is not None
     return logits[0, -1]
 
@@ -83,6 +91,33 @@ def block_masked_logits(
         position_ids=torch.tensor([[token[1] + SHIFT for token in tokens]]),
         attention_mask=mask[None, None],
     ).logits[0, -1]
+
+
+@torch.no_grad()
+def plain_states(model: PreTrainedModel, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Full prefill: keys and values `[kv_heads, tokens, dim]` of each layer."""
+    cache = DynamicCache()
+    _run(model, ids, -SHIFT, cache)
+    return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+
+
+@torch.no_grad()
+def module_states(model: PreTrainedModel, piece: Piece) -> list[tuple[Tensor, Tensor]]:
+    """The states of a piece's tokens as they were encoded, `[kv_heads, tokens, dim]`, at places of
+    their own.
+    """
+    stop = piece.offset + len(piece.ids)
+    return [
+        (keys[0, :, piece.offset : stop], values[0, :, piece.offset : stop])
+        for keys, values in _moved(model, piece)
+    ]
+
+
+def _moved(model: PreTrainedModel, piece: Piece) -> list[tuple[Tensor, Tensor]]:
+    """The states of a piece's whole run, moved as the piece is."""
+    assert piece.run is not None
+    distance = piece.start - len(piece.run.context.ids) - piece.offset
+    return _module(model, piece.run, distance)
 
 
 def _module(model: PreTrainedModel, run: ModuleRun, distance: int) -> list[tuple[Tensor, Tensor]]:

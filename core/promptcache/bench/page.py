@@ -19,11 +19,11 @@ from promptcache.bench.orders import Order
 from promptcache.bench.rows import DecodeRow, LibraryRow, MemoryRow, Row, TtftRow, read_rows
 from promptcache.bench.tables import (
     COLUMNS,
-    STAGES,
     Column,
     duration,
     page_table,
     setting,
+    stages_of,
     times,
 )
 from promptcache.bench.ttft import OURS
@@ -143,7 +143,7 @@ def _first_tokens(groups: Iterable[Group]) -> Iterator[str]:
             yield page_table(ranked, COLUMNS[TtftRow])
             ours = [each for each in ranked if each.case == OURS]
             yield "The stages of these requests:\n"
-            yield page_table(ours, STAGES)
+            yield page_table(ours, stages_of(ours))
 
 
 def _lines(group: Group) -> Iterator[dict[str, TtftRow]]:

@@ -116,6 +116,8 @@ def _stages(panel: Axes, group: Group) -> None:
     starts = [0.0] * len(rows)
     for number, stage in enumerate(Stage):
         widths = [_stage(row, stage) * 1e3 for row in rows]
+        if not any(widths):
+            continue
         panel.barh(names, widths, left=starts, color=COLOURS[number], edgecolor=CARD, label=stage)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
     for place, (row, end) in enumerate(zip(rows, starts, strict=True)):

@@ -106,12 +106,17 @@ def _stage(stage: Stage, row: TtftRow) -> str:
     return duration(row.stages.get(str(stage), 0.0))
 
 
-STAGES: Sequence[Column] = (
-    Column("policy", lambda row: row.policy, words=True),
-    Column("documents", lambda row: row.order, words=True),
-    *(Column(str(stage), partial(_stage, stage)) for stage in Stage),
-)
-"""What a request of ours spends its time on."""
+def stages_of(rows: Sequence[TtftRow]) -> Sequence[Column]:
+    """What requests of ours spend their time on: the stages that these rows know of."""
+    return (
+        Column("policy", lambda row: row.policy, words=True),
+        Column("documents", lambda row: row.order, words=True),
+        *(
+            Column(str(stage), partial(_stage, stage))
+            for stage in Stage
+            if any(str(stage) in row.stages for row in rows)
+        ),
+    )
 
 
 def setting(row: Row) -> str:

@@ -4,6 +4,7 @@ from promptcache.reuse.exact import Exact
 from promptcache.reuse.first import FirstK
 from promptcache.reuse.modular import Modular
 from promptcache.reuse.none import NoReuse
-from promptcache.reuse.policy import ReusePolicy
+from promptcache.reuse.policy import Check, ReusePolicy
+from promptcache.reuse.selective import Selective
 
-__all__ = ["Exact", "FirstK", "Modular", "NoReuse", "ReusePolicy"]
+__all__ = ["Check", "Exact", "FirstK", "Modular", "NoReuse", "ReusePolicy", "Selective"]

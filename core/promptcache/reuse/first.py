@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from promptcache.errors import OptionError
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun
-from promptcache.reuse.policy import ReusePolicy
+from promptcache.reuse.policy import Check, ReusePolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,11 @@ class FirstK(ReusePolicy):
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
             raise OptionError(f"k={self.k!r}: FirstK takes a number of tokens, 1 or more")
 
-    def recomputed(self, layout: Layout, records: Mapping[ModuleRun, KV]) -> Collection[int]:
+    def recomputed(
+        self, layout: Layout, records: Mapping[ModuleRun, KV], check: Check
+    ) -> Collection[int]:
         """The positions of these tokens, parameters' arguments aside, which are new anyway."""
-        del records
+        del records, check
         return [
             piece.start + place
             for piece in self.reused(layout)

@@ -1,19 +1,30 @@
 """What a reuse policy decides, and when it is asked.
 
 Prefill is one forward over a set of positions. New tokens are always in the set; a policy adds
-cached ones to it. It is asked three times, always with plain data: when a module is encoded, when
-a prompt has been laid out, and when the modules it reuses are at hand.
+cached ones to it. It is asked three times, with plain data: when a module is encoded, when a prompt
+has been laid out, and when the modules it reuses are at hand; only then may it ask the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
+
+
+class Check(Protocol):
+    """What a policy may ask of the model about one prompt. It costs time before the first token."""
+
+    def fresh(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys `[kv_heads, tokens, key_dim]` and values of a layer, as a full prefill has them.
+
+        They are those of the prompt's tokens, from the first to the last that a module could
+        serve. The model is run over these, through the layers up to this one.
+        """
 
 
 class ReusePolicy:
@@ -45,7 +56,13 @@ class ReusePolicy:
         """The pieces whose attention states this policy wants from their modules."""
         return layout.reusable
 
-    def recomputed(self, layout: Layout, records: Mapping[ModuleRun, KV]) -> Collection[int]:
+    def recomputed(
+        self, layout: Layout, records: Mapping[ModuleRun, KV], check: Check
+    ) -> Collection[int]:
         """Positions inside the reused pieces whose states are computed again all the same."""
-        del layout, records
+        del layout, records, check
         return ()
+
+    def check_layers(self, layers: int) -> None:
+        """Raise OptionError when this policy asks for a layer that a model of so many has not."""
+        del layers
