@@ -17,12 +17,12 @@ from promptcache import errors
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
-    "errors", "segments", "kv", "rotate", "pml", "text", "store", "layout", "room", "model",
-    "reuse", "library", "conversations", "trace", "reply", "report", "background", "clock",
+    "errors", "segments", "kv", "rotate", "decoys", "pml", "text", "store", "layout", "room",
+    "model", "reuse", "library", "conversations", "trace", "reply", "report", "background", "clock",
     "memory", "account", "headers", "contexts", "messages", "prompts", "templates", "options",
-    "joining", "planning", "pipeline", "batching", "placing", "marks", "misses", "shelf", "stream",
-    "recording", "served", "answering", "engine", "observing", "parameters", "pocket", "bench",
-    "cli",
+    "joining", "expectations", "ranking", "planning", "pipeline", "batching", "placing", "marks",
+    "misses", "shelf", "refining", "stream", "recording", "served", "answering", "asking", "engine",
+    "observing", "parameters", "pocket", "bench", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

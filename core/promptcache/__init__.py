@@ -9,12 +9,13 @@ any order.
     reply.text, reply.usage.reused_tokens, reply.ttft, reply.trace
 """
 
+from promptcache.decoys import Expected
 from promptcache.engine import PromptCache
 from promptcache.errors import PromptCacheError
 from promptcache.pml.programs import Length, role, schema
 from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
-from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy, Selective
+from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy, Selective, Sensitive
 from promptcache.shelf import CachedDocuments
 from promptcache.store import HostStore, MemoryStore, Store
 from promptcache.stream import Stream
@@ -23,6 +24,7 @@ from promptcache.trace import Provenance, Span, Trace
 __all__ = [
     "CachedDocuments",
     "Exact",
+    "Expected",
     "FirstK",
     "Frame",
     "HostStore",
@@ -36,6 +38,7 @@ __all__ = [
     "Reply",
     "ReusePolicy",
     "Selective",
+    "Sensitive",
     "Span",
     "Stage",
     "Store",

@@ -26,7 +26,8 @@ class Served:
     `reused` are the pieces that modules serve, from `sources`; `missing` the sorted positions that
     no module serves; `recalled` what of these an earlier turn served. `origins` is None where
     earlier turns were not looked for; `owner` is whose the states are; `checked` is what choosing
-    took, in tokens. Holds no states, since it lives as long as the answer comes.
+    took, in tokens; `unranked` are the modules that the policy has no ranking of yet. Holds no
+    states, since it lives as long as the answer comes.
     """
 
     reused: Collection[Piece]
@@ -36,6 +37,7 @@ class Served:
     origins: Origins | None = None
     owner: bytes = b""
     checked: float = 0.0
+    unranked: Collection[ModuleRun] = ()
 
     @property
     def computed(self) -> frozenset[int]:

@@ -6,8 +6,8 @@ attention states and decoding each have a file of their own.
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
@@ -16,17 +16,21 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from promptcache.answering import Answering, Asked
+from promptcache.answering import Answering
+from promptcache.asking import Asking
+from promptcache.background import begun
 from promptcache.batching import Batching
 from promptcache.clock import Clock
+from promptcache.decoys import Expected, checked_context
 from promptcache.messages import MessageLike, check_text
 from promptcache.model import load as loading
 from promptcache.pml import Prompt, Schema
-from promptcache.prompts import FramedText, answered
+from promptcache.prompts import FramedText
 from promptcache.recording import Recording, Recordings
+from promptcache.refining import Refining
 from promptcache.reply import Reply
 from promptcache.reuse import ReusePolicy
-from promptcache.segments import Kind, Segment
+from promptcache.segments import Kind
 from promptcache.served import ServedModel
 from promptcache.shelf import CachedDocuments, Shelf
 from promptcache.store import Store
@@ -42,8 +46,10 @@ class PromptCache(ServedModel):
     the policy for requests that name none. `namespace` keeps tenants apart: modules of one are
     never found by another. `chat_template_kwargs` go to the model's chat template
     (`enable_thinking`, for instance). `learn_contexts` lets prompts that begin with the question
-    share a context (see `contexts`). `bare` encodes modules after the BOS token alone instead of
-    after their preamble: faster to share between prompts, and far less faithful.
+    share a context (see `contexts`). `context` is what modules are encoded after: "preamble";
+    "expected", or `Expected` with texts of one's own, which is nearer to a full prefill and takes
+    several times as long to encode, once (see `cache_documents` and `refine`); or "bare", the BOS
+    token alone, which is far less faithful.
 
     Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
     works instead; OptionError for a setting that is not valid, in the model's generation config
@@ -62,7 +68,7 @@ class PromptCache(ServedModel):
         chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         learn_contexts: bool = True,
-        bare: bool = False,
+        context: str | Expected = "preamble",
         conversations: bool = True,
     ) -> None:
         super().__init__(
@@ -75,10 +81,15 @@ class PromptCache(ServedModel):
             chat_template=chat_template,
             chat_template_kwargs=chat_template_kwargs,
             learn_contexts=learn_contexts,
-            bare=bare,
+            context=checked_context(context),
             conversations=conversations,
         )
-        self._shelf = Shelf(self._prompts, self._pipeline, self._library, self.reuse, bare=bare)
+        self._shelf = Shelf(
+            self._prompts, self._pipeline, self._library, self.reuse, context=context
+        )
+        self._asking = Asking(self._prompts, self._shelf)
+        self._refining = Refining(self._library, self._pipeline.expectations)
+        self._expected = context if isinstance(context, Expected) else Expected()
         self._recordings = Recordings()
         self._answering = Answering(
             self,
@@ -87,7 +98,7 @@ class PromptCache(ServedModel):
             Batching(self._runner, self.traits, self._pipeline, self._library),
             self._shelf.misses,
             self._recordings,
-            bare=bare,
+            bare=context == "bare",
         )
 
     @classmethod
@@ -123,15 +134,21 @@ class PromptCache(ServedModel):
     # What may be reused.
 
     def add_schema(
-        self, schema: str | Schema, *, base: Path | None = None, encode: bool = True
+        self,
+        schema: str | Schema,
+        *,
+        base: Path | None = None,
+        encode: bool = True,
+        context: str | Expected | None = None,
     ) -> Schema:
         """Make a schema known, from PML or as a value, and encode its modules.
 
         `base` is the folder that `src` attributes are read from. With `encode=False` each module
-        is encoded when a prompt first imports it. Raises PMLError with line and column.
+        is encoded when a prompt first imports it. `context` is what they are encoded after, where
+        that is not what the engine was made with. Raises PMLError with line and column.
         """
         known = self._prompts.read_schema(schema, base)
-        self._shelf.add_schema(known, encode=encode)
+        self._shelf.add_schema(known, encode=encode, context=self._checked(context))
         return known
 
     def cache_documents(
@@ -140,6 +157,7 @@ class PromptCache(ServedModel):
         *,
         schema: str | Schema | None = None,
         preamble: FramedText | None = None,
+        context: str | Expected | None = None,
         progress: bool = True,
         pin: bool = False,
     ) -> CachedDocuments:
@@ -147,13 +165,42 @@ class PromptCache(ServedModel):
 
         With `schema`, one with a collection or its name, they are encoded now, after its
         preamble, with a progress bar; with `preamble`, after that text, for plain prompts that
-        begin with it; with neither, when a prompt first shows their context. `pin`
-        keeps them from being evicted. PML prompts name a document by its key, which the result
-        lists, or by its own name, when the documents are a mapping from names to texts.
+        begin with it; with neither, when a prompt first shows their context. `context` says what
+        they are encoded after, "preamble" or "expected", where that is not what the engine was
+        made with; documents that a prompt is the first to show stand after its preamble until
+        they are refined. `pin` keeps them from being evicted. PML prompts name a document by its
+        key, which the result lists, or by its own name, when the documents are a mapping from
+        names to texts.
         """
         return self._shelf.add(
-            documents, schema=schema, preamble=preamble, progress=progress, pin=pin
+            documents,
+            schema=schema,
+            preamble=preamble,
+            context=self._checked(context),
+            progress=progress,
+            pin=pin,
         )
+
+    def refine(self, *, progress: bool = True) -> int:
+        """Replace states that stand after their preamble alone by expected ones; how many.
+
+        For what the store has now: documents that prompts were the first to show, or everything
+        that was encoded so. It takes as long as encoding each of them several times; requests
+        may run meanwhile, and their traces say which states served them.
+        """
+        return self._refining.refine(self._expected, progress=progress)
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until modules that a reuse policy wants ranked (`Sensitive`) are ranked.
+
+        That begins after the reply that first lacks it, and no request waits for it otherwise.
+        Raises TimeoutError after `timeout` seconds.
+        """
+        self._pipeline.ranking.wait(timeout)
+
+    def refine_in_background(self) -> Future[int]:
+        """`refine`, in a thread of its own; the result comes when it is done."""
+        return begun(lambda: self.refine(progress=False))
 
     def forget_documents(self, documents: Iterable[str]) -> int:
         """Take texts out of the register and their states out of the store; how many were known."""
@@ -163,6 +210,9 @@ class PromptCache(ServedModel):
         """The registered documents that stand verbatim in a text, in order, each once."""
         check_text(text, "the text")
         return [s.text for s in self._shelf.recognise(text) if s.kind is Kind.MODULE]
+
+    def _checked(self, context: object) -> str | Expected | None:
+        return None if context is None else checked_context(context, of_engine=False)
 
     # Requests.
 
@@ -217,18 +267,20 @@ class PromptCache(ServedModel):
     ) -> Stream:
         """`generate`, piece by piece."""
         clock = Clock()
-        return self._answering.stream(self._asked(prompt, schema, documents), clock, options)
+        return self._answering.stream(
+            self._asking.markup(prompt, schema, documents), clock, options
+        )
 
     def stream_text(self, prompt: FramedText, **options: Any) -> Stream:
         """`generate_text`, piece by piece."""
         clock = Clock()
-        return self._answering.stream(self._asked_text(prompt), clock, options)
+        return self._answering.stream(self._asking.text(prompt), clock, options)
 
     def stream_messages(self, messages: Sequence[MessageLike], **options: Any) -> Stream:
         """`generate_messages`, piece by piece."""
         clock = Clock()
         told = _tools_in(options)
-        return self._answering.stream(self._asked_messages(messages, *told), clock, options)
+        return self._answering.stream(self._asking.messages(messages, *told), clock, options)
 
     def batch(
         self,
@@ -249,13 +301,13 @@ class PromptCache(ServedModel):
         """
         clock = Clock()
         return self._answering.batch(
-            prompts, lambda prompt: self._asked(prompt, schema, documents), clock, options
+            prompts, lambda prompt: self._asking.markup(prompt, schema, documents), clock, options
         )
 
     def batch_text(self, prompts: Sequence[FramedText], **options: Any) -> list[Reply]:
         """Continue several texts at once, each as `generate_text` would (see `batch`)."""
         clock = Clock()
-        return self._answering.batch(prompts, self._asked_text, clock, options)
+        return self._answering.batch(prompts, self._asking.text, clock, options)
 
     def batch_messages(self, chats: Sequence[Sequence[MessageLike]], **options: Any) -> list[Reply]:
         """Answer several lists of chat messages at once, each as `generate_messages` would.
@@ -265,7 +317,7 @@ class PromptCache(ServedModel):
         clock = Clock()
         told = _tools_in(options)
         return self._answering.batch(
-            chats, lambda messages: self._asked_messages(messages, *told), clock, options
+            chats, lambda messages: self._asking.messages(messages, *told), clock, options
         )
 
     def recording(self) -> AbstractContextManager[Recording]:
@@ -290,37 +342,10 @@ class PromptCache(ServedModel):
         """The registered schemas by their names."""
         return MappingProxyType(self._prompts.schemas)
 
-    def _asked(
-        self, prompt: str | Prompt, schema: Schema | None, documents: Mapping[str, str] | None
-    ) -> Asked:
-        texts = ChainMap(dict(documents or {}), self._shelf.texts)
-        asked = self._prompts.read_prompt(prompt)
-        segments = self._prompts.from_pml(asked, texts, schema)
-        return Asked(segments, strip=_is_chat(segments), continues=answered(asked))
-
-    def _asked_text(self, prompt: FramedText) -> Asked:
-        segments = self._prompts.from_text(prompt, self._shelf.recognise)
-        return Asked(segments, strip=_is_chat(segments))
-
-    def _asked_messages(
-        self, messages: Sequence[MessageLike], tools: Sequence[Any] | None, tool_choice: Any
-    ) -> Asked:
-        calling = self.calling(tools, tool_choice)
-        opening = calling.opening if calling else ()
-        segments = self._prompts.from_messages(
-            messages, self._shelf.recognise, tools, opening, mark=self._shelf.marks.mark
-        )
-        continues = any(message.get("role") == "assistant" for message in messages)
-        return Asked(segments, strip=True, continues=continues, calling=calling)
-
 
 def _tools_in(options: dict[str, Any]) -> tuple[Any, Any]:
     """The tools of a request and the choice among them, taken out of its options."""
     return options.pop("tools", None), options.pop("tool_choice", None)
-
-
-def _is_chat(segments: Sequence[Segment]) -> bool:
-    return any(segment.kind is Kind.CONTROL for segment in segments)
 
 
 def _whole(stream: Stream) -> Reply:

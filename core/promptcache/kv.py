@@ -12,6 +12,9 @@ from types import MappingProxyType
 
 from torch import Tensor, cat
 
+SENSITIVITY = "sensitivity"
+"""A side tensor `[tokens]`, float32: how much each token's states change with what is before."""
+
 
 @dataclass(frozen=True, slots=True)
 class KV:

@@ -42,14 +42,17 @@ class ContextKind(StrEnum):
     """Everything that stands before the first selectable module."""
     SCAFFOLD = "scaffold"
     """The preamble, or BOS, and the modules of its scaffold that stand before it."""
+    EXPECTED = "expected"
+    """The preamble and, each time it is encoded, another unrelated text: the mean is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The tokens that a module attends to while it is encoded."""
+    """The tokens that a module attends to while it is encoded; `decoys` in turns, if any."""
 
     kind: ContextKind
     ids: tuple[int, ...] = ()
+    decoys: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,9 @@ class ModuleRun:
         return ModuleRun(self.context.ids, Context(ContextKind.START), "preamble")
 
     @property
-    def identity(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def identity(self) -> tuple[tuple[int, ...], ...]:
         """What its attention states depend on, given a model."""
-        return self.context.ids, self.ids
+        return self.context.ids, self.ids, *self.context.decoys
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,17 @@ context and the module's own tokens.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from threading import Lock
 from types import MappingProxyType
 
-from promptcache.kv import KV
-from promptcache.layout import ContextKind, ModuleRun
+from promptcache.kv import KV, SENSITIVITY
+from promptcache.layout import Context, ContextKind, ModuleRun
 from promptcache.model.encode import encode
+from promptcache.model.expected import encode_expected, sensitivity
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.reuse import ReusePolicy
@@ -70,8 +71,8 @@ class ModuleLibrary:
         self._fingerprint = fingerprint
         self.salt = salt
         self._lock = Lock()
-        self._named: dict[str, set[str]] = {}
-        """Keys by the names of the modules that they were fetched under."""
+        self._named: dict[str, dict[str, ModuleRun]] = {}
+        """Runs by their keys, by the names that they were fetched under."""
         self._most_names = NAMES
         self._in_flight: dict[str, Future[Record | None]] = {}
 
@@ -137,6 +138,20 @@ class ModuleLibrary:
                     found[run] = shared
         return {run: self._ranked(found[run], policy) for run in keys}
 
+    def rank(self, run: ModuleRun, decoy: Sequence[int]) -> None:
+        """Find out how sensitive a run's tokens are, if the store has it and does not know yet.
+
+        It is encoded once more, behind its context and `decoy`, token ids, and compared.
+        """
+        key = self.key(run)
+        kv = self.store.get(key)
+        if kv is None or SENSITIVITY in kv.side:
+            return
+        before = self.fetch([run.beginning])[run.beginning].kv if run.context.ids else None
+        [other] = encode_expected(self._runner, self._traits, [run.ids], before, [decoy])
+        side = MappingProxyType({**kv.side, SENSITIVITY: sensitivity(kv, other)})
+        self.store.put(key, replace(kv, side=side))
+
     def pin(self, runs: Iterable[ModuleRun]) -> None:
         """Keep the states of these runs from being evicted, now or once they are there."""
         for key in self._keys(runs).values():
@@ -149,21 +164,28 @@ class ModuleLibrary:
             keys = {key for n in named for key in self._named.pop(n)}
         return sum(self.store.delete(key) for key in keys)
 
+    def held(self) -> dict[ModuleRun, str]:
+        """The modules whose states the store has now, with their keys."""
+        alive = set(self.store.keys())
+        with self._lock:
+            named = [pair for runs in self._named.values() for pair in runs.items()]
+        return {run: key for key, run in named if key in alive}
+
     def _remember(self, keys: Mapping[ModuleRun, str]) -> None:
         """Keep the names of modules, and forget keys that the store no longer has."""
         with self._lock:
             if len(self._named) > self._most_names:
                 alive = set(self.store.keys())
-                kept = {name: keys & alive for name, keys in self._named.items()}
-                self._named = {name: keys for name, keys in kept.items() if keys}
+                kept = {name: _only(alive, runs) for name, runs in self._named.items()}
+                self._named = {name: runs for name, runs in kept.items() if runs}
                 self._most_names = max(NAMES, 2 * len(self._named))
             for run, key in keys.items():
                 if run.context.kind is ContextKind.START:
                     continue
-                named = self._named.setdefault(run.name, set())
-                named.add(key)
+                named = self._named.setdefault(run.name, {})
+                named[key] = run
                 if len(named) > REMEMBERED:
-                    named &= {key, *self.store.keys()}
+                    self._named[run.name] = _only({key, *self.store.keys()}, named)
 
     def holds(self, runs: Iterable[ModuleRun]) -> int:
         """How many of the runs the store has."""
@@ -209,24 +231,32 @@ class ModuleLibrary:
         self, keys: Mapping[ModuleRun, str], policy: ReusePolicy | None
     ) -> Iterator[tuple[ModuleRun, Record]]:
         """Encode the runs, those without a context first: they may be the others' context."""
-        by_context: dict[tuple[int, ...], list[ModuleRun]] = {}
+        by_context: dict[Context, list[ModuleRun]] = {}
         for run in keys:
-            by_context.setdefault(run.context.ids, []).append(run)
+            by_context.setdefault(run.context, []).append(run)
         beginnings: dict[ModuleRun, KV] = {}
-        for context, group in sorted(by_context.items(), key=lambda item: len(item[0])):
+        for context, group in sorted(by_context.items(), key=lambda item: len(item[0].ids)):
             before = None
-            if context:
+            if context.ids:
                 start = group[0].beginning
                 before = beginnings[start] if start in beginnings else self.fetch([start])[start].kv
-            rows = [run.ids for run in group]
-            for run, kv in zip(
-                group, encode(self._runner, self._traits, rows, before), strict=True
-            ):
-                if not context:
+            for run, kv in zip(group, self._states(group, before), strict=True):
+                if not context.ids:
                     beginnings[run] = kv
                 yield run, self._kept(keys[run], kv, policy)
 
+    def _states(self, runs: Sequence[ModuleRun], before: KV | None) -> list[KV]:
+        """Encode runs that have one context; `before` are its states."""
+        rows, decoys = [run.ids for run in runs], runs[0].context.decoys
+        if decoys:
+            return encode_expected(self._runner, self._traits, rows, before, decoys)
+        return encode(self._runner, self._traits, rows, before)
+
     def _kept(self, key: str, kv: KV, policy: ReusePolicy | None) -> Record:
         if policy is not None and policy.side:
-            kv = replace(kv, side=MappingProxyType(dict(policy.rank(kv))))
+            kv = replace(kv, side=MappingProxyType({**kv.side, **policy.rank(kv)}))
         return Record(Source(key, "encoded", encoded=True, kept=self.store.put(key, kv)), kv)
+
+
+def _only(keys: Collection[str], runs: Mapping[str, ModuleRun]) -> dict[str, ModuleRun]:
+    return {key: run for key, run in runs.items() if key in keys}

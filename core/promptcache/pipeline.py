@@ -25,6 +25,7 @@ from promptcache.model.owncache import OwnCache
 from promptcache.model.prefill import Alone, assemble, prefill
 from promptcache.model.runner import ModelRunner, Traits, new_arena
 from promptcache.planning import Laid, Notes, Plan, Planner
+from promptcache.ranking import Ranking
 from promptcache.reply import Stage, Usage
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind, Segment
@@ -78,12 +79,7 @@ class Pipeline(Planner):
     ) -> None:
         memory = Conversations(library) if conversations and traits.layers else None
         super().__init__(runner, traits, tokenizer, library, window, memory)
-
-    @property
-    def longest(self) -> int | None:
-        """The tokens that a prompt with modules can have; None where nothing limits them."""
-        limits = [n for n in (self._window, self._traits.movement.limit) if n is not None]
-        return min(limits, default=None)
+        self.ranking = Ranking(library, tokenizer.content_ids, self.longest)
 
     def run(
         self,
@@ -163,6 +159,7 @@ class Pipeline(Planner):
     def keep(self, prefilled: Prefilled, answer: Sequence[int]) -> None:
         """Let later prompts that go on from this one and its answer reuse their states."""
         served, arena = prefilled.served, prefilled.arena
+        self.ranking.later(served.unranked)
         limit = self._traits.movement.limit
         total = len(prefilled.layout.ids) + len(answer)
         if self._conversations is None or served.origins is None or isinstance(arena, OwnCache):

@@ -14,6 +14,7 @@ from promptcache.account import Served
 from promptcache.clock import Clock
 from promptcache.conversations import Conversations
 from promptcache.errors import UnsupportedModelError
+from promptcache.expectations import Expectations
 from promptcache.joining import merged
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece, lay_out
@@ -84,6 +85,13 @@ class Planner:
         self._library = library
         self._window = window
         self._conversations = conversations
+        self.expectations = Expectations(tokenizer.content_ids, self.longest)
+
+    @property
+    def longest(self) -> int | None:
+        """The tokens that a prompt with modules can have; None where nothing limits them."""
+        limits = [n for n in (self._window, self._traits.movement.limit) if n is not None]
+        return min(limits, default=None)
 
     def layout(self, segments: Sequence[Segment], *, bare: bool = False) -> Layout:
         """The segments as tokens at positions; modules after BOS alone when `bare`."""
@@ -116,6 +124,8 @@ class Planner:
         layout = self.layout(segments, bare=bare)
         left = room_for(len(layout.ids), room, self._window, window)
         self.check_policy(policy, len(layout.ids))
+        if policy.moves:
+            layout = self.expectations.applied(layout)
 
         def said() -> tuple[str, ...]:
             return (*notes(), *shortage(left, room))
@@ -192,7 +202,10 @@ class Planner:
         recalled, earlier = found or (None, None)
         at_hand = set(recalled.positions) if recalled else set()
         positions = [position for position in missing if position not in at_hand]
-        served = Served(reused, sources, missing, recalled, origins, owner, check.work)
+        lacking = _unranked(reused, mine, policy)
+        if lacking:
+            warnings = (*warnings, policy.unranked({run.name for run in lacking}))
+        served = Served(reused, sources, missing, recalled, origins, owner, check.work, lacking)
         return Plan(laid, served, mine, earlier, positions, warnings)
 
     def _memory(self, layout: Layout, policy: ReusePolicy) -> Conversations | None:
@@ -211,3 +224,12 @@ class Planner:
             why = f"the model's {movement.limited_by} changes every earlier key"
             return (), (*notes, f"nothing is reused: beyond {movement.limit} tokens {why}")
         return laid.policy.reused(layout), notes
+
+
+def _unranked(
+    reused: Iterable[Piece], states: Mapping[ModuleRun, KV], policy: ReusePolicy
+) -> tuple[ModuleRun, ...]:
+    """The modules, exact ones aside, that lack a ranking which the policy reads."""
+    needed = set(policy.later)
+    runs = dict.fromkeys(piece.run for piece in reused if piece.run and not piece.exact)
+    return tuple(run for run in runs if needed - states[run].side.keys())

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.contexts import Contexts
+from promptcache.decoys import Wanted
 from promptcache.library import ModuleLibrary
 from promptcache.messages import MessageLike, check_text, parsed
 from promptcache.model import load as loading
@@ -46,7 +47,7 @@ class ServedModel:
         chat_template: str | None,
         chat_template_kwargs: Mapping[str, Any] | None,
         learn_contexts: bool,
-        bare: bool,
+        context: Wanted,
         conversations: bool,
     ) -> None:
         loading.check_model(model, tokenizer)
@@ -76,9 +77,8 @@ class ServedModel:
             conversations=conversations,
         )
         self._pipeline.check_policy(self.reuse)
-        self._bare = bare
         arguments = sorted((chat_template_kwargs or {}).items())
-        self._settings = (namespace, chat_template, repr(arguments), bare)
+        self._settings = (namespace, chat_template, repr(arguments), repr(context))
         template = ChatTemplate(
             tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
         )

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from tqdm.auto import tqdm
 
+from promptcache.decoys import Expected, Wanted
 from promptcache.errors import OptionError, PromptError, TemplateError, kind_of
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
@@ -65,7 +66,7 @@ class Shelf:
         library: ModuleLibrary,
         policy: ReusePolicy,
         *,
-        bare: bool,
+        context: Wanted,
     ) -> None:
         self._prompts = prompts
         self._pipeline = pipeline
@@ -77,13 +78,14 @@ class Shelf:
         self._names: dict[str, set[str]] = {}
         self.marks = Marks(self._recognizer, self.texts)
         self.misses = Misses(self._recognizer, self.texts)
-        self._placing = Placing(prompts, pipeline, self.texts, bare=bare)
+        self._context = context
+        self._placing = Placing(prompts, pipeline, self.texts, bare=context == "bare")
 
     def recognise(self, text: str) -> Sequence[Segment]:
         """The text cut into registered documents and what stands between them."""
         return self._recognizer.recognise(text)
 
-    def add_schema(self, schema: Schema, *, encode: bool) -> None:
+    def add_schema(self, schema: Schema, *, encode: bool, context: Wanted | None) -> None:
         """Encode what the schema's prompts can import, scaffolds too, and register it.
 
         A schema that cannot be laid out leaves everything as it was. A module that the chat
@@ -98,8 +100,9 @@ class Shelf:
             except TemplateError:
                 continue
             runs.update(dict.fromkeys(piece.run for piece in layout.pieces if piece.run))
+        wanted_runs = self._in_context(runs, context)
         if encode:
-            self._encode(list(runs))
+            self._encode(wanted_runs)
         self._prompts.register(schema, beginning)
 
     def add(
@@ -108,6 +111,7 @@ class Shelf:
         *,
         schema: str | Schema | None,
         preamble: FramedText | None,
+        context: Wanted | None,
         progress: bool,
         pin: bool,
     ) -> CachedDocuments:
@@ -132,7 +136,7 @@ class Shelf:
             for chunk in _chunks(texts, CHUNK):
                 keys, done = self._register(chunk, done)
                 if place is not None:
-                    fresh, done = self._encode_documents(keys, place, done, pin=pin)
+                    fresh, done = self._encode_documents(keys, place, done, context, pin=pin)
                     encoded.update(dict.fromkeys(fresh))
                 bar.update(len(chunk))
         self._name(names)
@@ -200,10 +204,17 @@ class Shelf:
         )
 
     def _encode_documents(
-        self, keys: Sequence[str], place: Place, done: CachedDocuments, *, pin: bool
+        self,
+        keys: Sequence[str],
+        place: Place,
+        done: CachedDocuments,
+        context: Wanted | None,
+        *,
+        pin: bool,
     ) -> tuple[Iterable[ModuleRun], CachedDocuments]:
         layout, named = place(keys)
-        runs = list(dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named))
+        placed = dict.fromkeys(p.run for p in layout.pieces if p.run and p.run.name in named)
+        runs = self._in_context(placed, context)
         fitting = [run for run in runs if self._fits(run)]
         fresh = self._encode(fitting, pin=pin)
         return fresh, replace(
@@ -230,6 +241,17 @@ class Shelf:
             encoded = {run: record for run, record in records.items() if record.source.encoded}
             fresh |= {run: record.kv.nbytes for run, record in encoded.items()}
         return fresh
+
+    def _in_context(self, runs: Iterable[ModuleRun], context: Wanted | None) -> list[ModuleRun]:
+        """The runs as they are to be encoded: in that context, or the engine's own."""
+        given, expectations = list(runs), self._pipeline.expectations
+        wanted = self._context if context is None else context
+        if wanted == "preamble":
+            expectations.drop(given)
+        elif wanted != "bare":
+            expected = wanted if isinstance(wanted, Expected) else Expected()
+            expectations.want(expectations.expected(given, expected))
+        return [expectations.of(run) for run in given]
 
     def _fits(self, run: ModuleRun) -> bool:
         longest = self._pipeline.longest

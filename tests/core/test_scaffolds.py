@@ -219,7 +219,7 @@ def test_where_the_template_changes_a_module_the_others_are_served_by_their_own(
 
 
 def test_encoded_bare_a_scaffold_attends_to_the_first_token_and_itself() -> None:
-    cache = PromptCache(model("llama"), byte_tokenizer(), bare=True)
+    cache = PromptCache(model("llama"), byte_tokenizer(), context="bare")
     cache.add_schema(SCHEMA)
     reply = cache.generate(f'<prompt schema="trip">{SERVED[0]}</prompt>', max_new_tokens=2)
     assert reply.usage.encoded == 0

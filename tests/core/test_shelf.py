@@ -97,7 +97,7 @@ def test_without_learning_every_new_beginning_is_a_context_of_its_own() -> None:
 
 
 def test_bare_modules_are_shared_between_preambles() -> None:
-    cache = PromptCache(model("llama"), byte_tokenizer(), bare=True)
+    cache = PromptCache(model("llama"), byte_tokenizer(), context="bare")
     cache.cache_documents(DOCUMENTS, progress=False)
     cache.generate_messages(messages(0, 1), max_new_tokens=1)
     reply = cache.generate_messages(messages(1, 0, system="Quite another one. "), max_new_tokens=1)

@@ -289,7 +289,7 @@ def test_langchains_cache_tells_models_apart_by_every_setting_of_their_answers(
         {"chat_template_kwargs": {"enable_thinking": False}},
         {"namespace": "a"},
         {"reuse": Exact()},
-        {"bare": True},
+        {"context": "bare"},
     ],
 )
 def test_langchains_cache_tells_engines_of_one_name_apart(

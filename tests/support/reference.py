@@ -121,11 +121,23 @@ def _moved(model: PreTrainedModel, piece: Piece) -> list[tuple[Tensor, Tensor]]:
 
 
 def _module(model: PreTrainedModel, run: ModuleRun, distance: int) -> list[tuple[Tensor, Tensor]]:
+    """The module's states, moved by `distance`: their mean over its decoys, if it has some."""
+    copies = [_encoded(model, run, decoy, distance) for decoy in run.context.decoys or [()]]
+    return [
+        (torch.stack(keys).mean(0), torch.stack(values).mean(0))
+        for keys, values in (zip(*layers, strict=True) for layers in zip(*copies, strict=True))
+    ]
+
+
+def _encoded(
+    model: PreTrainedModel, run: ModuleRun, decoy: Sequence[int], distance: int
+) -> list[tuple[Tensor, Tensor]]:
     cache = DynamicCache()
-    ids = (*run.context.ids, *run.ids)
-    _run(model, ids, distance if _takes_positions(model) else 0, cache)
-    before = len(run.context.ids)
-    return [(layer.keys[:, :, before:], layer.values[:, :, before:]) for layer in cache.layers]
+    before = (*run.context.ids, *decoy)
+    start = distance - len(decoy) if _takes_positions(model) else 0
+    _run(model, (*before, *run.ids), start, cache)
+    mine = slice(len(before), None)
+    return [(layer.keys[:, :, mine], layer.values[:, :, mine]) for layer in cache.layers]
 
 
 def _append(

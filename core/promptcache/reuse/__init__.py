@@ -6,5 +6,15 @@ from promptcache.reuse.modular import Modular
 from promptcache.reuse.none import NoReuse
 from promptcache.reuse.policy import Check, ReusePolicy
 from promptcache.reuse.selective import Selective
+from promptcache.reuse.sensitive import Sensitive
 
-__all__ = ["Check", "Exact", "FirstK", "Modular", "NoReuse", "ReusePolicy", "Selective"]
+__all__ = [
+    "Check",
+    "Exact",
+    "FirstK",
+    "Modular",
+    "NoReuse",
+    "ReusePolicy",
+    "Selective",
+    "Sensitive",
+]

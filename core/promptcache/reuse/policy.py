@@ -44,6 +44,16 @@ class ReusePolicy:
     side: ClassVar[tuple[str, ...]] = ()
     """The names of the side tensors that `rank` makes and `recomputed` reads."""
 
+    later: ClassVar[tuple[str, ...]] = ()
+    """The names of side tensors that `recomputed` reads where a module has them.
+
+    They take the model, so they are made after the first reply that lacks them (see `unranked`).
+    """
+
+    def unranked(self, modules: Collection[str]) -> str:
+        """What a trace says of modules that lack them."""
+        return f"unranked: {', '.join(sorted(modules))}"
+
     def rank(self, kv: KV) -> Mapping[str, Tensor]:
         """Side tensors `[tokens, ...]`, named as in `side`, to keep with a module's states.
 

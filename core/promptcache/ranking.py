@@ -1,0 +1,66 @@
+"""Rankings of modules that a reuse policy reads and that take the model: made after the reply."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from threading import Lock
+
+from promptcache.background import begun
+from promptcache.decoys import Expected
+from promptcache.layout import ModuleRun
+from promptcache.library import ModuleLibrary
+
+log = logging.getLogger("promptcache")
+
+
+class Ranking:
+    """Ranks the modules of one engine, one at a time, in a thread that ends when all are ranked."""
+
+    def __init__(
+        self,
+        library: ModuleLibrary,
+        tokens: Callable[[str], Sequence[int]],
+        longest: int | None,
+    ) -> None:
+        """`tokens` gives a text's ids; `longest` is how many tokens the model can encode."""
+        self._library = library
+        self._tokens = tokens
+        self._longest = longest
+        self._lock = Lock()
+        self._waiting: dict[ModuleRun, None] = {}
+        self._working: Future[None] | None = None
+
+    def later(self, runs: Iterable[ModuleRun]) -> None:
+        """Have these ranked soon. Those that are too long to stand behind a decoy never are."""
+        decoy = self._decoy()
+        with self._lock:
+            for run in runs:
+                length = len(run.context.ids) + len(decoy) + len(run.ids)
+                if self._longest is None or length <= self._longest:
+                    self._waiting[run] = None
+            if self._waiting and self._working is None:
+                self._working = begun(self._work)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all are ranked. TimeoutError after `timeout` seconds."""
+        working = self._working
+        if working is not None:
+            working.result(timeout)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._working = None
+                    return
+                run = next(iter(self._waiting))
+                del self._waiting[run]
+            try:
+                self._library.rank(run, self._decoy())
+            except Exception:  # no reply waits for it: the next one that lacks it asks again
+                log.warning("the module %r could not be ranked", run.name, exc_info=True)
+
+    def _decoy(self) -> Sequence[int]:
+        return self._tokens(Expected().texts[0])
