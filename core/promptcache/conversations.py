@@ -27,7 +27,7 @@ from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.library import OWNER as OWNER_BYTES
 from promptcache.library import ModuleLibrary, Source
-from promptcache.model.arena import POSITION
+from promptcache.model.slots import POSITION
 
 Decode = Callable[[Sequence[int]], str]
 """The text of token ids."""

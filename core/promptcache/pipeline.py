@@ -19,8 +19,8 @@ from promptcache.conversations import Conversations, Recalled, States, parting
 from promptcache.layout import Layout
 from promptcache.library import ModuleLibrary
 from promptcache.memory import is_out_of_memory, surviving_out_of_memory
-from promptcache.model.arena import Arena
 from promptcache.model.decode import Following
+from promptcache.model.overlap import joined
 from promptcache.model.owncache import OwnCache
 from promptcache.model.prefill import Alone, assemble, prefill
 from promptcache.model.runner import ModelRunner, Traits, new_arena
@@ -120,15 +120,14 @@ class Pipeline(Planner):
 
     def _prefilled(self, laid: Laid, clock: Clock) -> Prefilled:
         [plan] = self.plans([laid], laid.policy, clock)
-        arena = new_arena(self._runner, self._traits, laid.tokens)
-        assemble(arena, self._traits, plan.served.reused, plan.states)
-        if plan.earlier:
-            assert isinstance(arena, Arena)
-            arena.write_at(plan.earlier)
-        clock.lap(Stage.ASSEMBLE)
-        logits = prefill(self._runner, self._traits, arena, laid.layout, list(plan.positions))
+        runner, traits = self._runner, self._traits
+        arena = new_arena(runner, traits, laid.tokens)
+        with joined(runner.lane):
+            assemble(arena, traits, plan.served.reused, plan.states, plan.earlier, runner.lane)
+            clock.lap(Stage.ASSEMBLE)
+            logits = prefill(runner, traits, arena, laid.layout, list(plan.positions))
         clock.lap(Stage.PREFILL)
-        following = Alone(self._runner, self._traits, arena)
+        following = Alone(runner, traits, arena)
         return self.ready(plan, arena, logits, following)
 
     def ready(

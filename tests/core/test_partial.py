@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from promptcache import PromptCache
 from promptcache.kv import KV
 from promptcache.model import attention, lent, partial
-from promptcache.model.arena import POSITION
+from promptcache.model.slots import POSITION
 from promptcache.model.lent import LentModules, Loan, Span
 from promptcache.model.partial import Merged, over_all, up_to
 from promptcache.model.runner import ModelRunner

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,11 +17,10 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
 from promptcache.model.causal import Sight, causal_attention
+from promptcache.model.overlap import Wait
+from promptcache.model.slots import POSITION, read_slots, write_slots
 from promptcache.model.spare import SpareMemory
 from promptcache.rotate import Mover
-
-POSITION = "position"
-"""The side tensor `[tokens]` of states that do not follow one another: where each token stood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,8 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
         self.values = values
         self.is_initialized = True
         self.step: Step | None = None
+        self.arrival: Wait | None = None
+        """Waits for states that are put into the layer beside the forward."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
@@ -88,6 +88,7 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
         """Write the step's slots and return everything up to the step's length, as views."""
         step = self.step
         assert step is not None and key_states.shape[2] == step.queries
+        self.settle()
         if step.contiguous:
             stop = step.first + step.queries
             self.keys[:, :, step.first : stop].copy_(key_states)
@@ -96,6 +97,12 @@ class ArenaLayer(CacheLayerMixin):  # type: ignore[misc]
             self.keys.index_copy_(2, step.slots, key_states.to(self.keys.dtype))
             self.values.index_copy_(2, step.slots, value_states.to(self.values.dtype))
         return self.keys[:, :, : step.length], self.values[:, :, : step.length]
+
+    def settle(self) -> None:
+        """Wait for states that are put into the layer beside the forward, if there are any."""
+        if self.arrival is not None:
+            self.arrival()
+            self.arrival = None
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """How many keys the coming forward sees, and the position of the first."""
@@ -150,6 +157,11 @@ class Arena(Cache):  # type: ignore[misc]
         for layer in self.layers:
             layer.step = self._step
 
+    def settle(self) -> None:
+        """Wait for all states that are put into the arena beside the forward."""
+        for layer in self.layers:
+            layer.settle()
+
     def get_query_offset(self, layer_idx: int = 0) -> int | Tensor:
         """What masks add to 0, 1, 2, ... to get the queries' positions."""
         assert self._step is not None
@@ -185,10 +197,14 @@ class Arena(Cache):  # type: ignore[misc]
 
     def write_at(self, kv: KV) -> None:
         """Put states that `read_at` read back where they were."""
-        positions = kv.side[POSITION]
-        for layer, (keys, values) in zip(self.layers, kv.layers(), strict=True):
-            write_slots(layer.keys[0], positions, keys)
-            write_slots(layer.values[0], positions, values)
+        for index in range(len(self.layers)):
+            self.write_layer_at(index, kv)
+
+    def write_layer_at(self, index: int, kv: KV) -> None:
+        """Put one layer's states that `read_at` read back where they were."""
+        layer, positions = self.layers[index], kv.side[POSITION]
+        write_slots(layer.keys[0], positions, kv.keys[index])
+        write_slots(layer.values[0], positions, kv.values[index])
 
     def read_at(self, positions: Sequence[int]) -> KV:
         """A copy of the states of the first row at sorted `positions`, which may have gaps.
@@ -205,26 +221,6 @@ class Arena(Cache):  # type: ignore[misc]
             tuple(layer.values[row, :, start:stop].clone() for layer in self.layers),
             start,
         )
-
-
-def read_slots(
-    layers: Sequence[tuple[Tensor, Tensor]], slots: Tensor, positions: Sequence[int]
-) -> KV:
-    """A copy of the states in some slots of each layer's `[kv_heads, slots, dim]`.
-
-    The positions of their tokens are kept with it, as the side tensor POSITION.
-    """
-    keys, values = (
-        tuple(tensor.index_select(1, slots.to(tensor.device)) for tensor in tensors)
-        for tensors in zip(*layers, strict=True)
-    )
-    side = MappingProxyType({POSITION: torch.tensor(positions)})
-    return KV(keys, values, positions[0], side)
-
-
-def write_slots(out: Tensor, slots: Tensor, states: Tensor) -> None:
-    """Put states `[kv_heads, n, dim]`, on whatever device, into slots of one layer's `out`."""
-    out.index_copy_(1, slots.to(out.device), states.to(out.device))
 
 
 def _tensors(

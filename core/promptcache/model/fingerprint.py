@@ -39,7 +39,7 @@ class Fingerprint:
 
     def current(self) -> str:
         """The hexadecimal digest for the model as it is now."""
-        state = _state(self._model)
+        state = state_of(self._model)
         if state != self._seen:
             self._digest = _digest(self._model, self._fixed)
             self._seen = state
@@ -84,7 +84,7 @@ def _digest(model: PreTrainedModel, fixed: str) -> str:
     return digest.hexdigest()
 
 
-def _state(model: PreTrainedModel) -> list[object]:
+def state_of(model: PreTrainedModel) -> list[object]:
     """What changes with the model, and is cheap enough to read for every request."""
     state: list[object] = []
     for module in model.modules():

@@ -14,9 +14,9 @@ import torch
 
 from promptcache.kv import KV
 from promptcache.layout import ModuleRun, Piece
-from promptcache.model.arena import POSITION
 from promptcache.model.lent import Loan
 from promptcache.model.shared import Row, SharedArena
+from promptcache.model.slots import POSITION
 from promptcache.rotate import Mover, Rotation
 
 PARTS = 4

@@ -10,6 +10,8 @@ from torch import Tensor
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.model.arena import Arena
+from promptcache.model.assembly import assemble_beside
+from promptcache.model.overlap import Lane
 from promptcache.model.owncache import OwnCache
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.rotate import Mover
@@ -30,15 +32,25 @@ def assemble(
     traits: Traits,
     reused: Iterable[Piece],
     records: Mapping[ModuleRun, KV],
+    earlier: KV | None = None,
+    lane: Lane | None = None,
 ) -> None:
-    """Move each reused piece's attention states to its place in the arena."""
-    moves = [(piece, _states(piece, records)) for piece in reused]
-    distances = [piece.start - kv.start for piece, kv in moves]
+    """Move each reused piece's attention states to its place in the arena, and those of an
+    `earlier` turn where they were; beside the forward, where there is a lane (see `assembly`).
+    """
+    moves = [(piece.start, _states(piece, records)) for piece in reused]
+    if not moves and earlier is None:
+        return
+    assert isinstance(arena, Arena)
     rotations = traits.movement.rotations or (None,) * len(traits.layers)
-    mover = Mover(rotations, distances)
-    for piece, kv in moves:
-        assert isinstance(arena, Arena)
-        arena.write(kv, piece.start, mover)
+    if lane is not None:
+        assemble_beside(arena, moves, rotations, earlier, lane)
+        return
+    mover = Mover(rotations, [position - kv.start for position, kv in moves])
+    for position, kv in moves:
+        arena.write(kv, position, mover)
+    if earlier is not None:
+        arena.write_at(earlier)
 
 
 def _states(piece: Piece, records: Mapping[ModuleRun, KV]) -> KV:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from threading import Lock, RLock
 from weakref import WeakKeyDictionary
@@ -19,9 +20,11 @@ from transformers import PreTrainedModel
 from promptcache.errors import ModelError
 from promptcache.model.arena import Arena, LayerShape
 from promptcache.model.attention import attention_set, configs_of
+from promptcache.model.overlap import lane_of
 from promptcache.model.owncache import OwnCache
 from promptcache.model.shared import SharedArena
 from promptcache.model.spare import SpareMemory
+from promptcache.model.static import QUERIES, Inputs, StaticArena, StaticForwards
 from promptcache.rotate import Movement
 
 
@@ -48,7 +51,8 @@ def new_arena(runner: ModelRunner, traits: Traits, capacity: int) -> Arena | Own
     """Room for one sequence of at most `capacity` tokens."""
     if not traits.layers:
         return OwnCache(runner.model.config)
-    return Arena(traits.layers, capacity=capacity, spare=runner.spare)
+    lent = None if runner.static is None else runner.static.lend(capacity)
+    return lent or Arena(traits.layers, capacity=capacity, spare=runner.spare)
 
 
 _locks: WeakKeyDictionary[PreTrainedModel, RLock] = WeakKeyDictionary()
@@ -68,6 +72,8 @@ class ModelRunner:
         self.model = model
         self.lock = _lock_of(model)
         self.spare = SpareMemory()
+        self.lane = lane_of(self.device)
+        self.static: StaticForwards | None = None
         self._form = self._current_form()
         accepted = inspect.signature(model.forward).parameters
         self._configs = configs_of(model)
@@ -108,6 +114,16 @@ class ModelRunner:
         """
         kept = None if every_logit else 1
         with self.lock:
+            self._check_model()
+            if (
+                self.static is not None
+                and isinstance(arena, StaticArena)
+                and not every_logit
+                and len(positions) <= QUERIES[-1]
+            ):
+                tokens = ids[0].tolist()
+                run = partial(self._of_fixed_size, arena, attention)
+                return self.static.forward(arena, tokens, positions, run)
             arena.aim(positions, positions[-1] + 1 if length is None else length)
             logits = self._run(ids, torch.tensor([positions]), arena, attention, kept)
         return logits if every_logit else logits[:, -1]
@@ -129,10 +145,29 @@ class ModelRunner:
         places = torch.tensor([[place for _, positions in work for place in positions]])
         last = torch.tensor([*accumulate(map(len, ids))]) - 1
         with self.lock:
+            self._check_model()
             arena.aim(work)
             logits = self._run(line, places, arena, attention, last.to(self.device))[0]
             arena.check_attended()
         return logits if logits.shape[0] == len(last) else logits[last.to(logits.device)]
+
+    def _of_fixed_size(self, arena: StaticArena, attention: str | None, inputs: Inputs) -> Tensor:
+        """The logits `[1, vocabulary]` of the last token of padded inputs."""
+        logits = self._run(inputs.ids, inputs.positions, arena, attention, inputs.last)
+        return logits[:, -1] if logits.shape[1] == 1 else logits.index_select(1, inputs.last)[:, 0]
+
+    def _check_model(self) -> None:
+        """Raise ModelError for a model that is no longer as it was."""
+        if self.model.training:
+            raise ModelError(
+                "the model is in training mode, where dropout makes attention states random; "
+                "call model.eval() first"
+            )
+        if self._current_form() != self._form:
+            was, now = (" on ".join(map(str, form)) for form in (self._form, self._current_form()))
+            raise ModelError(
+                f"the model was {was} when its engine was made and is {now} now; make a new engine"
+            )
 
     def _run(
         self,
@@ -147,16 +182,6 @@ class ModelRunner:
         Only those of the last `kept` tokens, or of the tokens at these places, where the model
         can leave out the others.
         """
-        if self.model.training:
-            raise ModelError(
-                "the model is in training mode, where dropout makes attention states random; "
-                "call model.eval() first"
-            )
-        if self._current_form() != self._form:
-            was, now = (" on ".join(map(str, form)) for form in (self._form, self._current_form()))
-            raise ModelError(
-                f"the model was {was} when its engine was made and is {now} now; make a new engine"
-            )
         arguments: dict[str, object] = {self._cache_name: cache}
         if self._takes_positions:
             arguments["position_ids"] = positions.to(self.device).expand(ids.shape[0], -1)

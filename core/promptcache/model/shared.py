@@ -20,9 +20,10 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from promptcache.kv import KV
-from promptcache.model.arena import POSITION, LayerShape, read_slots, write_slots
+from promptcache.model.arena import LayerShape
 from promptcache.model.lent import Asked, LentModules, Loan, Span
 from promptcache.model.partial import Merged, up_to
+from promptcache.model.slots import POSITION, read_slots, write_slots
 from promptcache.rotate import Rotation
 
 

@@ -1,0 +1,232 @@
+"""States that are put into an arena beside the forward: when they come, and who waits for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from promptcache import Exact, HostStore, MemoryStore, Modular, PromptCache
+from promptcache.clock import Clock
+from promptcache.kv import KV
+from promptcache.model.arena import Arena, LayerShape
+from promptcache.model.assembly import assemble_beside
+from promptcache.model.overlap import Wait
+from promptcache.model.spare import SpareMemory
+from promptcache.reuse import ReusePolicy
+from promptcache.rotate import Mover, Rotation
+from support.reference import modular_logits, plain_logits
+from support.words import byte_tokenizer
+from support.zoo import model
+
+CPU = torch.device("cpu")
+TOLERANCE = 1e-4
+FAMILIES = [
+    "llama", "llama_yarn", "qwen2", "gemma2", "gemma3", "mistral_windowed", "falcon_alibi", "mpt",
+    "cohere", "smollm3", "gptj",
+]  # fmt: skip
+SCHEMA = """
+<schema name="trip"><system>You plan trips.</system><user>
+<module name="plan">Plan a trip of <param name="days" len="8"/> for two people.</module>
+<union><module name="miami">Miami is hot and loud.</module>
+<module name="maui">Maui is an island in the sea.</module></union>
+<module name="note">Mind the rain.</module></user></schema>
+"""
+PROMPTS = [
+    '<prompt schema="trip"><maui/><note/>What now?</prompt>',
+    '<prompt schema="trip"><note/><plan days="3 days"/><miami/>And then?</prompt>',
+    '<prompt schema="trip"><miami/><plan days="12"/>Say more.</prompt>',
+]
+
+
+class Later:
+    """A lane that does all that it is asked for in order, and as late as it may."""
+
+    def __init__(self) -> None:
+        self.followed: list[int] = []
+        self.asked = 0
+        self.done = 0
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def follow(self) -> None:
+        self.followed.append(self.asked)
+
+    def run(self, work: Callable[[], None]) -> Wait:
+        self._waiting.append(work)
+        self.asked += 1
+        number = self.asked
+        return lambda: self._do(number)
+
+    def join(self) -> None:
+        self._do(self.asked)
+
+    def _do(self, number: int) -> None:
+        while self.done < number:
+            self._waiting.popleft()()
+            self.done += 1
+
+
+class Poisoned(SpareMemory):
+    """Memory in which whatever is read before it was written is not a number."""
+
+    def tensors(
+        self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, owner: object
+    ) -> list[Tensor]:
+        return [tensor.fill_(torch.nan) for tensor in super().tensors(shapes, dtype, owner)]
+
+
+def late_engine(family: str, **options: Any) -> tuple[PromptCache, Later]:
+    """An engine whose copies are made as late as may be, in memory that tells early readers."""
+    cache = PromptCache(model(family), byte_tokenizer(), **options)
+    lane = Later()
+    cache._runner.lane = lane
+    cache._runner.spare = Poisoned()
+    cache.add_schema(SCHEMA)
+    return cache, lane
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("policy", [Modular(), Exact()])
+def test_logits_are_the_references_however_late_copies_are_made(
+    family: str, policy: ReusePolicy
+) -> None:
+    engine, lane = late_engine(family)
+    for prompt in PROMPTS:
+        segments = engine._prompts.from_pml(prompt, {})
+        got = engine._pipeline.run(segments, policy, Clock(), room=1)
+        if isinstance(policy, Modular):
+            expected = modular_logits(engine.model, got.layout, got.layout.reusable)
+        else:
+            expected = plain_logits(engine.model, got.layout.ids)
+        assert float((got.logits[0] - expected).abs().max()) <= TOLERANCE
+    assert lane.done == lane.asked > 0
+
+
+def states(shapes: Sequence[LayerShape], tokens: int, start: int) -> KV:
+    generator = torch.Generator().manual_seed(tokens * 1000 + start)
+    keys, values = (
+        tuple(
+            torch.randn(shape.kv_heads, tokens, dim(shape), generator=generator).to(shape.dtype)
+            for shape in shapes
+        )
+        for dim in (lambda s: s.key_dim, lambda s: s.value_dim)
+    )
+    return KV(keys, values, start)
+
+
+def shapes(dtype: torch.dtype) -> list[LayerShape]:
+    return [LayerShape(2, 8, 8, dtype, CPU), LayerShape(1, 16, 4, dtype, CPU)] * 2
+
+
+HALVES = Rotation(torch.tensor([1.0, 0.3, 0.01]))
+PAIRS = Rotation(torch.tensor([0.7, 0.2]), interleaved=True, last=True)
+
+
+def test_each_layer_waits_for_its_own_states_and_for_no_later_ones() -> None:
+    kinds = shapes(torch.float32)
+    arena = Arena(kinds, capacity=12)
+    lane = Later()
+    rotations = [HALVES, PAIRS, None, HALVES]
+    moves = [(0, states(kinds, 4, 0)), (6, states(kinds, 5, 2))]
+    assemble_beside(arena, moves, rotations, None, lane)
+    assert lane.followed == [0]  # what was asked before comes first, and nothing comes yet
+    assert lane.done == 0
+    arena.aim([11], 12)
+    tables = lane.asked - len(kinds)
+    for index, (layer, kind) in enumerate(zip(arena.layers, kinds, strict=True)):
+        new = torch.ones(1, kind.kv_heads, 1, kind.key_dim)
+        keys, _ = layer.update(new, torch.ones(1, kind.kv_heads, 1, kind.value_dim))
+        assert lane.done == tables + index + 1
+        assert keys[0, :, :4].equal(moves[0][1].keys[index])
+        assert (keys[0, :, 11] == 1).all()
+    arena.aim([11], 12)
+    arena.layers[0].update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8))
+    assert (arena.layers[0].keys[0, :, 11] == 0).all()  # states come once, not at every forward
+
+
+@given(
+    pieces=st.lists(
+        st.tuples(st.integers(1, 6), st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=5
+    ),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_states_that_are_turned_at_once_are_those_moved_one_module_after_another(
+    pieces: list[tuple[int, int, int]], dtype: torch.dtype, data: st.DataObject
+) -> None:
+    kinds = shapes(dtype)
+    moves, position = [], 0
+    for tokens, start, cut in pieces:
+        whole = states(kinds, tokens + cut, start)
+        moves.append((position, whole.slice(cut, cut + tokens)))
+        position += tokens + data.draw(st.integers(0, 2))
+    rotations = [HALVES, PAIRS, None, PAIRS]
+    one, other = (Arena(kinds, capacity=position, spare=Poisoned()) for _ in range(2))
+    mover = Mover(rotations, [place - kv.start for place, kv in moves])
+    for place, kv in moves:
+        one.write(kv, place, mover)
+    assemble_beside(other, moves, rotations, None, Later())
+    other.settle()
+    for ours, theirs in zip(one.layers, other.layers, strict=True):
+        for place, kv in moves:
+            span = slice(place, place + kv.tokens)
+            assert ours.keys[:, :, span].equal(theirs.keys[:, :, span])
+            assert ours.values[:, :, span].equal(theirs.values[:, :, span])
+
+
+def test_a_forward_that_fails_leaves_no_copy_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, lane = late_engine("llama")
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(engine._runner, "_run", failing)
+    before = lane.asked
+    with pytest.raises(RuntimeError, match="no luck"):
+        engine.generate(PROMPTS[0], max_new_tokens=1)
+    assert lane.done == lane.asked > before
+
+
+def test_an_earlier_turn_is_put_back_beside_the_forward() -> None:
+    engine, lane = late_engine("llama")
+    plain = PromptCache(model("llama"), byte_tokenizer())
+    options: dict[str, Any] = {"max_new_tokens": 12, "do_sample": False}
+    messages = [{"role": "user", "content": "Where is Maui?"}]
+    said = [cache.generate_messages(messages, **options) for cache in (engine, plain)]
+    assert said[0].token_ids == said[1].token_ids
+    messages += [
+        {"role": "assistant", "content": said[0].text},
+        {"role": "user", "content": "And Miami?"},
+    ]
+    before = lane.asked
+    replies = [cache.generate_messages(messages, **options) for cache in (engine, plain)]
+    assert replies[0].token_ids == replies[1].token_ids
+    assert replies[0].usage.reused_tokens == replies[1].usage.reused_tokens > 0
+    assert lane.asked > before
+
+
+@given(turns=st.lists(st.integers(0, 2), max_size=40), tight=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_requests_that_interleave_answer_alike_from_host_and_from_device_memory(
+    turns: list[int], tight: bool
+) -> None:
+    budget = 40_000 if tight else 1 << 30  # a tight one keeps two modules at a time
+    options: dict[str, Any] = {"max_new_tokens": 10, "do_sample": False}
+    plain = PromptCache(model("llama"), byte_tokenizer(), store=MemoryStore(1 << 30))
+    plain.add_schema(SCHEMA)
+    expected = [plain.generate(prompt, **options).token_ids for prompt in PROMPTS]
+    engine, _ = late_engine("llama", store=HostStore(budget))
+    streams = [engine.stream(prompt, **options) for prompt in PROMPTS]
+    for turn in turns:
+        next(streams[turn], None)
+    for stream in streams:
+        for _ in stream:
+            pass
+    assert [stream.reply.token_ids for stream in streams] == expected
