@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format stress bench-ttft bench-decode bench-scale bench-kernels bench-recognise pocket clean
+.PHONY: help demo test check format stress bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise pocket clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ bench-decode: $(READY)  ## tokens per second behind a long context, against tran
 
 bench-scale: $(READY)  ## what many registered documents, and many requests at once, cost
 	$(BIN)/promptcache bench scale
+
+bench-fidelity: $(READY)  ## how near every reuse policy comes to full prefill, with the embedded model
+	$(BIN)/promptcache bench fidelity pocket
 
 bench-kernels: $(READY)  ## our attention and our moves, against other ways to do them
 	$(BIN)/python -m promptcache.bench.kernels

@@ -1,4 +1,4 @@
-"""The command line: `promptcache lint | translate | demo | probe | bench`, a few lines each."""
+"""The command line: `promptcache lint | translate | demo | probe | check | bench`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from promptcache.bench.commands import app as bench
+from promptcache.bench.fidelity.commands import check
 from promptcache.errors import MissingExtraError, OptionError, PromptCacheError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.command()(check)
 
 
 def main() -> None:

@@ -83,7 +83,7 @@ def test_a_folder_that_is_no_model_ends_in_one_sentence(
 
 def test_without_a_command_the_help_names_all_of_them(cli: Cli) -> None:
     _, out, err = cli("--help")
-    for command in ("lint", "translate", "probe", "demo"):
+    for command in ("lint", "translate", "probe", "demo", "check", "bench"):
         assert command in out + err
 
 

@@ -1,4 +1,4 @@
-"""`promptcache bench ttft | decode | scale`: what can be asked of the benchmarks."""
+"""`promptcache bench ttft | decode | scale | fidelity`: what can be asked of the benchmarks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from promptcache.bench.fidelity.commands import fidelity
 from promptcache.bench.orders import Order
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command()(fidelity)
 
 SWEEP = (512, 1024, 2048, 4096, 8192, 16_384)
 """Cached tokens of the paper's figure."""

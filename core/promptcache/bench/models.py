@@ -65,10 +65,13 @@ class Subject:
         return str(self.model.dtype).removeprefix("torch.")
 
 
-def subject(name: str, dtype: str = "bfloat16", device: str | None = None) -> Subject:
+def subject(
+    name: str, dtype: str = "bfloat16", device: str | None = None, *, endless: bool = True
+) -> Subject:
     """The model of a name: a shape of SHAPES, "pocket", a folder, or a hub name.
 
-    Its answers never end by themselves, so that every one has as many tokens as were asked for.
+    The answers of an `endless` one never end by themselves, so that every one has as many tokens
+    as were asked for.
     Raises ModelError for a model that cannot be loaded, OptionError for an unknown dtype.
     """
     if dtype not in DTYPES:
@@ -81,7 +84,8 @@ def subject(name: str, dtype: str = "bfloat16", device: str | None = None) -> Su
         chosen = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
         model = random_llama(shape, chosen, device or "cpu", tokenizer)
         found = Subject(f"{name.lower()} shape, random weights", model, tokenizer)
-    found.model.generation_config.eos_token_id = None
+    if endless:
+        found.model.generation_config.eos_token_id = None
     return found
 
 

@@ -47,7 +47,7 @@ def check_file(file: Path) -> None:
     """Raise for a figure that could not be written: its kind, or what draws it, is missing."""
     if file.suffix.lower() not in SUFFIXES:
         raise OptionError(f"{file} is no figure; expected a name in {', '.join(SUFFIXES)}")
-    _pyplot()
+    pyplot()
 
 
 def draw(rows: Sequence[Row], file: Path) -> None:
@@ -60,7 +60,7 @@ def draw(rows: Sequence[Row], file: Path) -> None:
     if not groups:
         raise OptionError(f"there are no rows of `bench ttft` to draw in {file}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _pyplot().rc_context(STYLE):
+    with pyplot().rc_context(STYLE):
         figure = figure_of(groups)
         figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
@@ -107,7 +107,7 @@ def _curves(panel: Axes, group: Group) -> None:
     panel.set_xlabel("tokens in cached modules, documents shuffled where that was measured")
     panel.set_ylabel("time to first token, seconds")
     panel.legend(fontsize=7, frameon=False)
-    _dress(panel, group.any)
+    dress(panel, setting(group.any).partition(" (")[0])
 
 
 def _stages(panel: Axes, group: Group) -> None:
@@ -128,7 +128,7 @@ def _stages(panel: Axes, group: Group) -> None:
     panel.legend(
         fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=6
     )
-    _dress(panel, group.any)
+    dress(panel, setting(group.any).partition(" (")[0])
 
 
 def _bars(rows: Sequence[TtftRow]) -> list[TtftRow]:
@@ -145,16 +145,18 @@ def _stage(row: TtftRow, stage: Stage) -> float:
     return sum(row.stages.get(name, 0.0) for name in (str(stage), *names))
 
 
-def _dress(panel: Axes, row: TtftRow) -> None:
+def dress(panel: Axes, title: str) -> None:
+    """Give a panel the card's looks, and a title."""
     panel.set_facecolor(CARD)
     panel.grid(color=GRID, linewidth=0.6)
     panel.set_axisbelow(True)
     for side in ("top", "right"):
         panel.spines[side].set_visible(False)
-    panel.set_title(setting(row).partition(" (")[0], fontsize=8, loc="left")
+    panel.set_title(title, fontsize=8, loc="left")
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib. Raises MissingExtraError where it is not installed."""
     try:
         import matplotlib
     except ModuleNotFoundError as error:

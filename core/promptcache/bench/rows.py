@@ -198,12 +198,18 @@ def device_name(device: torch.device) -> str:
     return f"{_processor()}, {device.type}"
 
 
-def write_rows(file: Path, rows: Sequence[Row], *, append: bool = False) -> None:
+def write_rows(
+    file: Path,
+    rows: Sequence[Row],
+    *,
+    append: bool = False,
+    kinds: Mapping[str, type[Row]] = KINDS,
+) -> None:
     """Write one object per row; with `append`, behind those that the file has already.
 
     Raises OptionError for a file that cannot be written, or holds something else.
     """
-    before = read_rows(file) if append and file.exists() else []
+    before = read_rows(file, kinds) if append and file.exists() else []
     said = [{"bench": row.bench} | asdict(row) for row in (*before, *rows)]
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +218,7 @@ def write_rows(file: Path, rows: Sequence[Row], *, append: bool = False) -> None
         raise OptionError(f"{file} cannot be written: {error.strerror}") from error
 
 
-def read_rows(file: Path) -> list[Row]:
+def read_rows(file: Path, kinds: Mapping[str, type[Row]] = KINDS) -> list[Row]:
     """The rows of a file. Raises OptionError, with the place, for a file that holds others."""
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
@@ -220,20 +226,20 @@ def read_rows(file: Path) -> list[Row]:
         raise OptionError(f"{file} cannot be read: {error}") from error
     if not isinstance(said, list):
         raise OptionError(f"{file} holds no list of rows")
-    return [_row(item, f"row {number} of {file}") for number, item in enumerate(said, 1)]
+    return [_row(item, kinds, f"row {number} of {file}") for number, item in enumerate(said, 1)]
 
 
-def _row(said: Any, where: str) -> Row:
+def _row(said: Any, kinds: Mapping[str, type[Row]], where: str) -> Row:
     named = said.get("bench") if isinstance(said, dict) else None
-    if named not in KINDS:
-        raise OptionError(f"{where} has bench={named!r}{valid(str(named), KINDS)}")
+    if not isinstance(named, str) or named not in kinds:
+        raise OptionError(f"{where} has bench={named!r}{valid(str(named), kinds)}")
     values = {name: value for name, value in said.items() if name != "bench"}
-    known = {field.name for field in fields(KINDS[named])}
-    needed = {field.name for field in fields(KINDS[named]) if field.default is MISSING}
+    known = {field.name for field in fields(kinds[named])}
+    needed = {field.name for field in fields(kinds[named]) if field.default is MISSING}
     for name in sorted((needed - set(values)) | (set(values) - known)):
         what = "has no" if name in known else "has an unknown"
         raise OptionError(f"{where} {what} {name!r}")
-    return KINDS[named](**values)
+    return kinds[named](**values)
 
 
 @cache

@@ -172,4 +172,4 @@ def test_an_order_that_there_is_not_is_refused_with_the_valid_ones(bench: Bench)
 
 def test_the_help_names_every_benchmark(bench: Bench) -> None:
     output = bench("--help").output
-    assert all(name in output for name in ("ttft", "decode", "scale"))
+    assert all(name in output for name in ("ttft", "decode", "scale", "fidelity"))
