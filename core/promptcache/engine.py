@@ -49,7 +49,8 @@ class PromptCache(ServedModel):
     share a context (see `contexts`). `context` is what modules are encoded after: "preamble";
     "expected", or `Expected` with texts of one's own, which is nearer to a full prefill and takes
     several times as long to encode, once (see `cache_documents` and `refine`); or "bare", the BOS
-    token alone, which is far less faithful.
+    token alone, which is far less faithful. `graphs` says whether forwards over few tokens are
+    recorded as CUDA graphs and replayed; unless it is given, they are where they can be.
 
     Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
     works instead; OptionError for a setting that is not valid, in the model's generation config
@@ -70,6 +71,7 @@ class PromptCache(ServedModel):
         learn_contexts: bool = True,
         context: str | Expected = "preamble",
         conversations: bool = True,
+        graphs: bool | None = None,
     ) -> None:
         super().__init__(
             model,
@@ -83,6 +85,7 @@ class PromptCache(ServedModel):
             learn_contexts=learn_contexts,
             context=checked_context(context),
             conversations=conversations,
+            graphs=graphs,
         )
         self._shelf = Shelf(
             self._prompts, self._pipeline, self._library, self.reuse, context=context

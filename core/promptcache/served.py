@@ -6,6 +6,7 @@ how it is asked for, is the engine's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -14,12 +15,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.contexts import Contexts
 from promptcache.decoys import Wanted
+from promptcache.errors import OptionError
 from promptcache.library import ModuleLibrary
 from promptcache.messages import MessageLike, check_text, parsed
 from promptcache.model import load as loading
 from promptcache.model.defaults import config_new_tokens, generation_settings
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.probe import probe, window_of
+from promptcache.model.recordable import record_forwards
 from promptcache.model.runner import ModelRunner
 from promptcache.options import DEFAULT_NEW_TOKENS, check_settings, checked_policy
 from promptcache.pipeline import Pipeline
@@ -30,6 +33,8 @@ from promptcache.store import MemoryStore, Store, default_budget
 from promptcache.stream import end_tokens
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.tokenize import SegmentTokenizer
+
+log = logging.getLogger("promptcache")
 
 
 class ServedModel:
@@ -49,6 +54,7 @@ class ServedModel:
         learn_contexts: bool,
         context: Wanted,
         conversations: bool,
+        graphs: bool | None,
     ) -> None:
         loading.check_model(model, tokenizer)
         generation_settings(model)
@@ -60,6 +66,8 @@ class ServedModel:
         self.window = window_of(model.config)
         self._runner = ModelRunner(model)
         self.traits = probe(self._runner)
+        if graphs is not False:
+            self._record_forwards(required=graphs is True)
         self._segments = SegmentTokenizer(tokenizer)
         self.store: Store = (
             store if store is not None else MemoryStore(default_budget(self._runner.device))
@@ -85,6 +93,14 @@ class ServedModel:
         self._template = template
         bos = self._segments.decode(self._segments.bos_ids)
         self._prompts = Prompts(template, Contexts(learn=learn_contexts), bos)
+
+    def _record_forwards(self, *, required: bool) -> None:
+        """Let forwards be recorded, where they can be. OptionError where they must be."""
+        reason = record_forwards(self._runner, self.traits, self.window)
+        if required and reason:
+            raise OptionError(f"graphs=True cannot be: {reason}. Leave graphs out.")
+        if reason:
+            log.debug("forwards are not recorded: %s", reason)
 
     @property
     def has_chat_template(self) -> bool:

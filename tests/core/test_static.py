@@ -11,14 +11,25 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoModelForCausalLM
 
 from promptcache import Exact, Modular, NoReuse, PromptCache
 from promptcache.clock import Clock
+from promptcache.errors import OptionError
 from promptcache.model.arena import Arena
 from promptcache.model.graphs import Recorder
 from promptcache.model.recordable import record_forwards
 from promptcache.model.runner import ModelRunner, Traits, new_arena
-from promptcache.model.static import LARGEST, QUERIES, StaticArena, StaticForwards, slots_for
+from promptcache.model.static import (
+    LARGEST,
+    QUERIES,
+    Inputs,
+    StaticArena,
+    StaticForwards,
+    slots_for,
+)
 from promptcache.reuse import ReusePolicy
 from support.reference import modular_logits, plain_logits
 from support.tape import Tape
@@ -105,10 +116,50 @@ def test_a_model_with_attention_of_its_own_is_run_as_before(family: str) -> None
 
 
 def test_without_a_cuda_device_nothing_is_recorded() -> None:
-    engine = engine_of("llama")
-    why = record_forwards(engine._runner, engine.traits, engine.window)
-    assert why == "there are no CUDA graphs on the device 'cpu'"
-    assert engine._runner.static is None
+    assert engine_of("llama")._runner.static is None
+    with pytest.raises(OptionError, match="there are no CUDA graphs on the device 'cpu'"):
+        PromptCache(model("llama"), byte_tokenizer(), graphs=True)
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - OWN_ATTENTION))
+@pytest.mark.parametrize("queries", [1, 16])
+def test_a_forward_that_is_recorded_touches_no_tensor_of_the_host(
+    family: str, queries: int
+) -> None:
+    """On the device "meta", whose tensors hold nothing: a value cannot be read there, either."""
+    dtype = torch.bfloat16  # experts of a mixture take no other there
+    device = torch.device("meta")
+    traits = engine_of(family).traits
+    with device:
+        made = AutoModelForCausalLM.from_config(FAMILIES[family](), dtype=dtype)
+    runner = ModelRunner(made.eval())
+    pairs = [
+        (
+            torch.empty(1, shape.kv_heads, 256, shape.key_dim, dtype=dtype, device=device),
+            torch.empty(1, shape.kv_heads, 256, shape.value_dim, dtype=dtype, device=device),
+        )
+        for shape in traits.layers
+    ]
+    inputs, arena = Inputs(queries, device), StaticArena(pairs)
+    with DevicesNoted() as noted:
+        arena.aim_at(inputs)
+        logits = runner._of_fixed_size(arena, traits.attention, inputs)
+    assert logits.shape == (1, VOCAB)
+    assert noted.devices == {"meta"}
+
+
+class DevicesNoted(TorchDispatchMode):
+    """Notes the devices of all that operations read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        self.devices |= {leaf.device.type for leaf in leaves if isinstance(leaf, Tensor)}
+        return out
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral_windowed", "gemma3"])

@@ -54,6 +54,10 @@ name and stand directly after one another; in *text* prompts they are recognised
 the empty lines between them are new tokens. Figures are medians; *from* and *to* are the quartiles,
 or the extremes of fewer than four runs; *speedup* is over full prefill, *of limit* how many times
 as long as the limit a case takes. Random weights cost what trained ones do.
+
+Everything here was measured on CPUs. What is done otherwise on a GPU (modules copied on a stream of
+their own while the layers before them are computed, CUDA graphs of forwards over few tokens) is
+tested on a CPU as far as that goes; its CUDA calls have not been run, let alone measured.
 """
 
 RUNNING = """\

@@ -55,11 +55,11 @@ class Inputs:
 
     def __init__(self, queries: int, device: torch.device) -> None:
         self.queries = queries
-        self._all = torch.zeros(3 * queries + 1, dtype=torch.long, device=device)
+        self._now = self._before = torch.zeros(3 * queries + 1, dtype=torch.long)
+        self._all = self._now.to(device, copy=True)
         self.ids, self.positions, slots = self._all[:-1].view(3, 1, queries).unbind()
         self.slots, self.last = slots[0], self._all[-1:]
         self._padding = 0
-        self._now = self._before = self._all.cpu()
 
     def fill(self, ids: Sequence[int], positions: Sequence[int], padding: int) -> None:
         """Let the coming forward compute these tokens, and write others to the slot `padding`."""
@@ -160,8 +160,11 @@ class StaticForwards:
         if slots is None:
             return None
         with self._lock:
+            if self.recordings.given_up:
+                self._free()
+                return None
             state = self._read_state()
-            if self._lent or self.recordings.given_up or state is None or not self._has(slots):
+            if self._lent or state is None or not self._has(slots):
                 return None
             if state != self._state:
                 self.recordings.clear()
@@ -179,8 +182,7 @@ class StaticForwards:
     def _has(self, slots: int) -> bool:
         """Whether there is memory for so many slots, having asked for it if need be."""
         if slots > self._slots:
-            self.recordings.clear()
-            self._slots, self._memory = 0, self._memory[:0].clone()
+            self._free()
             numbers = sum(s.kv_heads * (s.key_dim + s.value_dim) for s in self._shapes)
             try:
                 self._memory = self._memory.new_zeros(slots * numbers)
@@ -188,6 +190,10 @@ class StaticForwards:
                 return False
             self._slots = slots
         return True
+
+    def _free(self) -> None:
+        self.recordings.clear()
+        self._slots, self._memory = 0, self._memory[:0].clone()
 
     def _pairs(self, slots: int) -> list[tuple[Tensor, Tensor]]:
         """Each layer's keys and values, in as many slots of the memory."""
