@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Mapping
 from itertools import chain
 from threading import Thread
 from typing import Any
@@ -15,7 +16,8 @@ from torch import Tensor
 from promptcache import Exact, FirstK, Modular, PromptCache, ReusePolicy, Selective, Stage
 from promptcache.clock import Clock
 from promptcache.errors import OptionError
-from promptcache.layout import Layout
+from promptcache.kv import KV
+from promptcache.layout import Layout, ModuleRun
 from promptcache.model.arena import Arena
 from promptcache.model.attending import running
 from promptcache.model.check import CheckPass, FirstLayers
@@ -72,6 +74,27 @@ def chosen(got: Prefilled) -> set[int]:
     return set(moved_places(got.layout)).intersection(got.served.missing)
 
 
+def asking(cache: PromptCache) -> tuple[CheckPass, Layout, Mapping[ModuleRun, KV]]:
+    """What may be asked of the model about `CHAT`, its layout, and the states that it reuses."""
+    segments = cache._prompts.from_messages(CHAT, cache._shelf.recognise)
+    laid = cache._pipeline.lay(segments, Modular(), room=1)
+    [plan] = cache._pipeline.plans([laid], Modular(), Clock())
+    check = CheckPass(cache._runner, cache.traits, laid.layout, plan.states)
+    return check, laid.layout, plan.states
+
+
+class Rounded:
+    """What may be asked of a model whose states are rounded in another way each time."""
+
+    def __init__(self, check: CheckPass, rounding: float) -> None:
+        self._check = check
+        self._rounding = rounding
+
+    def fresh(self, layer: int) -> tuple[Tensor, Tensor]:
+        keys, values = self._check.fresh(layer)
+        return keys, values * (1 + self._rounding * torch.randn_like(values))
+
+
 # What comes of it.
 
 
@@ -122,6 +145,16 @@ def test_tokens_that_deviate_as_much_are_taken_from_the_beginning(each: PromptCa
     got = prefilled(each, Selective(0.1, 0))  # values of the first layer depend on nothing else
     places = moved_places(got.layout)
     assert sorted(chosen(got)) == places[: round(0.1 * len(places))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rounding_is_no_deviation(dtype: torch.dtype) -> None:
+    cache = PromptCache(model("llama", dtype), byte_tokenizer())
+    cache.cache_documents(DOCUMENTS, progress=False)
+    check, layout, states = asking(cache)
+    noise = torch.finfo(dtype).eps
+    again = Selective(0.3, 0).recomputed(layout, states, Rounded(check, noise))
+    assert list(again) == moved_places(layout)[: len(again)]
 
 
 @pytest.mark.parametrize("ratio", [0.3, 1.0])
@@ -218,14 +251,13 @@ def test_nothing_is_checked_where_nothing_approximate_is_reused(
 
 
 def test_the_fresh_states_are_those_of_plain_transformers(each: PromptCache) -> None:
-    got = prefilled(each, Modular())
-    segments = each._prompts.from_messages(CHAT, each._shelf.recognise)
-    laid = each._pipeline.lay(segments, Modular(), room=1)
-    [plan] = each._pipeline.plans([laid], Modular(), Clock())
-    for layer, expected in enumerate(plain_states(each.model, got.layout.ids)):
-        check = CheckPass(each._runner, each.traits, laid.layout, plan.states)
-        for fresh, whole in zip(check.fresh(layer), expected, strict=True):
-            assert torch.allclose(fresh, whole[:, : fresh.shape[1]], atol=TOLERANCE)
+    check, layout, _ = asking(each)
+    fresh = [check.fresh(layer) for layer in reversed(range(LAYERS))][::-1]  # in the same memory
+    last = max(piece.stop for piece in layout.reusable)
+    for got, expected in zip(fresh, plain_states(each.model, layout.ids), strict=True):
+        for states, whole in zip(got, expected, strict=True):
+            assert torch.allclose(states, whole[:, :last], atol=TOLERANCE)
+    assert check.work == pytest.approx((last - layout.exact_prefix) * (1 + 2 + 3) / 3)
 
 
 # What it leaves behind.
