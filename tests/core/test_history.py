@@ -10,7 +10,17 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from promptcache import Exact, FirstK, MemoryStore, Modular, NoReuse, PromptCache, Selective
+from promptcache import (
+    Exact,
+    Expected,
+    FirstK,
+    MemoryStore,
+    Modular,
+    NoReuse,
+    PromptCache,
+    Selective,
+    Sensitive,
+)
 from promptcache.clock import Clock
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment
@@ -74,7 +84,15 @@ class Forget:
     place: int
 
 
-POLICIES = st.sampled_from([Modular(), Selective(0.3), FirstK(3), Exact(), NoReuse()])
+@dataclass(frozen=True)
+class Refine:
+    """What stands after its preamble becomes expected states, and modules are ranked."""
+
+
+CONTEXTS = st.sampled_from(["preamble", Expected(("A bee.", "Two, or so"))])
+POLICIES = st.sampled_from(
+    [Modular(), Selective(0.3), Sensitive(0.3), FirstK(3), Exact(), NoReuse()]
+)
 REQUESTS = st.builds(
     Request,
     st.lists(st.integers(0, 6), max_size=5, unique=True).map(tuple),
@@ -93,18 +111,24 @@ IMPORTS = st.tuples(
 MARKED = st.builds(Marked, IMPORTS.map(tuple), POLICIES)
 EVENTS = st.lists(
     st.one_of(
-        REQUESTS, REQUESTS, MARKED, MARKED, st.just(Evict()), st.builds(Forget, st.integers(0, 9))
+        REQUESTS,
+        REQUESTS,
+        MARKED,
+        MARKED,
+        st.sampled_from([Evict(), Refine()]),
+        st.builds(Forget, st.integers(0, 9)),
     ),
     min_size=1,
     max_size=8,
 )
 
 
-Event = Request | Marked | Evict | Forget
+Event = Request | Marked | Evict | Forget | Refine
 
 
-def engine_for(family: str) -> PromptCache:
-    cache = PromptCache(model(family), byte_tokenizer(), store=MemoryStore(BUDGET))
+def engine_for(family: str, context: str | Expected) -> PromptCache:
+    store = MemoryStore(BUDGET)
+    cache = PromptCache(model(family), byte_tokenizer(), store=store, context=context)
     cache.cache_documents(DOCUMENTS, progress=False)
     cache.add_schema(SCHEMA, encode=False)
     return cache
@@ -121,11 +145,14 @@ def check(cache: PromptCache, request: Request | Marked) -> None:
     assert torch.allclose(got.logits[0], expected, atol=1e-4), request
 
 
-def run_history(family: str, events: list[Event]) -> None:
-    cache = engine_for(family)
+def run_history(family: str, context: str | Expected, events: list[Event]) -> None:
+    cache = engine_for(family, context)
     for event in events:
         if isinstance(event, Evict):
             cache.store.evict()
+        elif isinstance(event, Refine):
+            cache.refine(progress=False)
+            cache.settle(60)
         elif isinstance(event, Forget):
             keys = cache.store.keys()
             if keys:
@@ -140,17 +167,17 @@ QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.
 
 @settings(max_examples=300, deadline=None, suppress_health_check=QUIET,
           phases=[Phase.explicit, Phase.reuse, Phase.generate], derandomize=True)  # fmt: skip
-@given(family=st.sampled_from(sorted(FAMILIES)), events=EVENTS)
+@given(family=st.sampled_from(sorted(FAMILIES)), context=CONTEXTS, events=EVENTS)
 def test_logits_never_depend_on_what_was_asked_or_evicted_before(
-    family: str, events: list[Event]
+    family: str, context: str | Expected, events: list[Event]
 ) -> None:
-    run_history(family, events)
+    run_history(family, context, events)
 
 
 @pytest.mark.stress
 @settings(max_examples=10_000, deadline=None, suppress_health_check=QUIET)
-@given(family=st.sampled_from(sorted(FAMILIES)), events=EVENTS)
+@given(family=st.sampled_from(sorted(FAMILIES)), context=CONTEXTS, events=EVENTS)
 def test_logits_never_depend_on_the_history_in_ten_thousand_of_them(
-    family: str, events: list[Event]
+    family: str, context: str | Expected, events: list[Event]
 ) -> None:
-    run_history(family, events)
+    run_history(family, context, events)

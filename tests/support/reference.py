@@ -18,9 +18,9 @@ from transformers.cache_utils import DynamicCache
 
 from promptcache.layout import Layout, ModuleRun, Piece
 
-SHIFT = 16
+SHIFT = 48
 """Added to every position, which changes no logits: a module that moves towards the beginning
-would have its context at negative ones."""
+would have its context, or a decoy, at negative ones."""
 
 
 @torch.no_grad()
