@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,6 +147,26 @@ def test_pocket_is_asked_its_own_questions(cli: Cli, tmp_path: Path) -> None:
         "both", "own", "shuffled"
     }  # fmt: skip
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_longbench_files_are_asked_of_any_model(cli: Cli, tmp_path: Path) -> None:
+    folder, data, file = (
+        saved("llama", tmp_path / "tiny"),
+        tmp_path / "data",
+        tmp_path / "rows.json",
+    )
+    data.mkdir()
+    passages = "".join(f"Passage {n}:\nThe lamp {n} is blue.\n" for n in range(1, 4))
+    record = {"input": "Which?", "context": passages, "answers": ["lamp 2"], "dataset": "musique"}
+    (data / "musique.jsonl").write_text(f"{json.dumps(record)}\n" * 3, encoding="utf-8")
+    (data / "vcsum.jsonl").write_text("left out", encoding="utf-8")
+    options = ("--most", 2, "--policy", "Modular", "--context", "preamble", "--json", file)
+    status, out, err = cli("bench", "fidelity", folder, "--longbench", data, *options)
+    assert status == 0, err
+    assert "Modular()" in out and "reordered" not in out
+    rows = read_fidelity(file)
+    assert {(row.kind, row.documents) for row in rows} == {("", None), ("musique", None), ("", 3)}
+    assert all(row.prompts == 2 and row.f1 is not None for row in rows)
 
 
 def test_other_models_are_asked_about_the_documents_that_ship(cli: Cli, tmp_path: Path) -> None:

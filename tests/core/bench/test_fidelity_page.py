@@ -97,8 +97,9 @@ def test_a_curve_begins_where_nothing_is_computed_again() -> None:
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="no rows of `bench fidelity`"):
-        draw([full()], tmp_path / "figure.svg")
+    for nothing in ([full()], [row("Exact()")]):
+        with pytest.raises(OptionError, match="no rows of `bench fidelity`"):
+            draw(nothing, tmp_path / "figure.svg")
     draw(rows(answered(about=About("What?"))), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ALONE = ("Exact", "Modular")
-"""Policies without a share of their own: each is a point, and `Modular` is where curves begin."""
+"""Policies with nothing to choose: `Modular` is where curves begin, `Exact` is not drawn."""
+LEAST = 1e-7
+"""The KL at which no difference at all is drawn."""
 Value = Callable[[FidelityRow], float]
 
 
@@ -36,7 +38,7 @@ def draw(rows: Sequence[FidelityRow], file: Path) -> None:
     Raises MissingExtraError without matplotlib, OptionError for rows that have no figure.
     """
     check_file(file)
-    whole = [row for row in rows if row.case == ALL and row.policy not in BASELINES]
+    whole = [row for row in rows if row.case == ALL and _is_drawn(row)]
     if not whole:
         raise OptionError(f"there are no rows of `bench fidelity` to draw in {file}")
     full = next((row for row in rows if row.case == ALL and row.policy == FULL), None)
@@ -51,7 +53,9 @@ def figure_of(rows: Sequence[FidelityRow], full: FidelityRow | None) -> Figure:
     from matplotlib.figure import Figure
 
     scored = all(row.exact_match is not None for row in rows)
-    merits: list[tuple[str, Value]] = [("mean KL of the first token, nats", lambda row: row.kl)]
+    merits: list[tuple[str, Value]] = [
+        ("mean KL of the first token, nats", lambda row: max(row.kl, LEAST))
+    ]
     if scored:
         merits.insert(0, ("exact match", lambda row: row.exact_match or 0.0))
     costs: list[tuple[str, Value]] = [
@@ -70,7 +74,7 @@ def figure_of(rows: Sequence[FidelityRow], full: FidelityRow | None) -> Figure:
             panel.set_xlabel(cost)
             panel.set_ylabel(merit)
             if merit != "exact match":
-                panel.set_yscale("symlog", linthresh=1e-4)
+                _on_a_log_scale(panel)
             dress(panel, f"{setting(rows[0]).partition(' (')[0]}, {rows[0].prompts:,} prompts")
     axes[0][0].legend(fontsize=7, frameon=False)
     return figure
@@ -106,6 +110,20 @@ def _curves(panel: Axes, rows: Sequence[FidelityRow], place: Value, value: Value
             linewidth=1.3,
             label=name,
         )
+
+
+def _on_a_log_scale(panel: Axes) -> None:
+    """With figures on the axis however little of it is shown."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=30))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.minorticks_off()
+
+
+def _is_drawn(row: FidelityRow) -> bool:
+    return row.policy not in BASELINES and _kind(row) != "Exact"
 
 
 def _kind(row: FidelityRow) -> str:

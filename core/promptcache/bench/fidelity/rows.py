@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,10 +136,12 @@ def _different(values: Iterable[Any]) -> list[Any]:
 def _cases(answered: Iterable[Answered]) -> list[tuple[str, str]]:
     """Every policy and context: baselines first, then in the order of contexts and policies."""
 
-    def rank(case: tuple[str, str]) -> tuple[bool, int, str]:
+    def rank(case: tuple[str, str]) -> tuple[bool, int, str, list[float]]:
         policy, context = case
-        known = context in CONTEXTS
-        return policy not in BASELINES, CONTEXTS.index(context) if known else -1, policy
+        place = CONTEXTS.index(context) if context in CONTEXTS else -1
+        kind, _, arguments = policy.partition("(")
+        numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", arguments)]
+        return policy not in BASELINES, place, kind, numbers
 
     return sorted({(each.policy, each.context) for each in answered}, key=rank)
 
