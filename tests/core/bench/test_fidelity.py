@@ -34,6 +34,7 @@ from promptcache.pocket.prompts import WORDINGS
 from promptcache.pocket.split import side_of
 from support.library import DOCUMENTS, messages
 from support.reference import modular_logits, plain_logits
+from support.words import byte_tokenizer
 
 
 def chat(*order: int, question: str = "Well?", new: int = 6) -> Chat:
@@ -130,7 +131,7 @@ def test_every_policy_is_measured_in_every_context_and_nothing_is_kept(subject: 
     assert {row.case for row in made} == {
         ALL, "own order", "shuffled order", "own", "2 documents", "3 documents"
     }  # fmt: skip
-    assert not found.refused and not found.too_long
+    assert not found.refused and not found.left_out
 
 
 def test_a_sample_is_forgotten_once_it_is_answered(
@@ -175,9 +176,20 @@ def test_a_prompt_that_the_window_cannot_hold_is_left_out(subject: Subject) -> N
     plan = Plan((Modular(),), ("preamble",))
     long = chat(0, 1, question="Well? " * 300)
     found = run(subject, plan, [[chat(0)], [long]], progress=False)
-    assert found.too_long == 1 and {each.about.documents for each in found.answered} == {1}
+    assert len(found.left_out) == 1 and {each.about.documents for each in found.answered} == {1}
     with pytest.raises(PromptError, match=r"nothing was measured: .*1024"):
         run(subject, plan, [[long]], progress=False)
+
+
+def test_a_template_without_a_system_role_has_its_text_in_front_of_the_users(
+    subject: Subject,
+) -> None:
+    template = "<s>{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}"
+    template += "{% endif %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}<|assistant|>"
+    plain = replace(subject, tokenizer=byte_tokenizer(template))
+    found = run(plain, Plan((Modular(),), ("preamble",)), [[chat(0, 1)]], progress=False)
+    modular = next(each for each in found.answered if each.policy == "Modular()")
+    assert modular.outcome.recomputed_share == 0 < modular.outcome.kl
 
 
 def test_samples_are_of_every_kind_and_size_and_the_same_each_time() -> None:

@@ -105,8 +105,8 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
-    assert [number(kl) for kl in (0, 3e-7, 0.0123, 1.29, 12.4)] == [
-        "0", "3.0e-07", "0.012", "1.3", "12"
+    assert [number(kl) for kl in (0, 2e-13, 3e-7, 0.0123, 1.29, 12.4)] == [
+        "0", "<1e-9", "3.0e-07", "0.012", "1.3", "12"
     ]  # fmt: skip
     assert [share(value) for value in (None, 0.0, 0.9749)] == ["-", "0.0 %", "97.5 %"]
     assert points(-0.0123, 0.0) == "-1.2 to +0.0" and points(None, None) == "-"
@@ -133,6 +133,10 @@ def test_the_fastest_of_what_keeps_the_bound_is_recommended() -> None:
     assert "Not kept by Modular() preamble (KL 0.5," in text
     for short in (row(top1=0.9), row(same=False)):
         assert Verdict.of([short, full()], Bound()).recommended == full()
+    bare = row(context="bare", ttft_ratio=0.2, kl=0.019)
+    assert Verdict.of([bare, row(ttft_ratio=0.21, kl=0.001), full()], Bound()).recommended == row(
+        ttft_ratio=0.21, kl=0.001
+    ), "nearly as fast, and nearer"
     loose = Verdict.of([far, near, full()], Bound(kl=1.0))
     assert loose.recommended == far
 
@@ -152,8 +156,10 @@ def test_nothing_is_recommended_that_was_not_measured() -> None:
     verdict = Verdict.of([plain, exact, full()], Bound(), refused)
     assert verdict.recommended == exact and verdict.plain == plain
     text = " ".join(verdict.lines())
-    assert f"Refused: Modular(); FirstK(k=16). Modular {reason}" in text
+    assert f"Refused: FirstK(k=16); Modular(). FirstK {reason}" in text
     assert "changes more than the bound allows" in text
+    in_part = Verdict.of([row(ttft_ratio=0.1), exact, full()], Bound(), refused)
+    assert in_part.recommended == exact, "it was not measured on every prompt"
     same = Verdict.of([row(PLAIN, "", kl=0.0), full()], Bound())
     assert "changes nothing" in " ".join(same.lines())
 

@@ -224,21 +224,23 @@ def _counts(
 ) -> tuple[Callable[[str], int], Callable[[Sequence[tuple[str, str]]], int]]:
     """How many tokens a text has, and a prompt of chat messages."""
     from promptcache.bench.fidelity.engines import engine_for
+    from promptcache.bench.fidelity.questions import as_messages, as_text
 
     engine = engine_for(measured, "bare")
 
     def of_messages(told: Sequence[tuple[str, str]]) -> int:
         if not engine.has_chat_template:
-            return engine.count_tokens("\n\n".join(content for _, content in told))
-        messages = [{"role": role, "content": content} for role, content in told]
-        return engine.count_message_tokens(messages)
+            return engine.count_tokens(as_text(told))
+        return engine.count_message_tokens(as_messages(engine, told))
 
     return engine.count_tokens, of_messages
 
 
 def _say_left_out(console: Console, found: Found) -> None:
-    if found.too_long:
-        console.print(f"left out: {found.too_long} samples that the model's window cannot hold")
+    if found.left_out:
+        count = len(found.left_out)
+        samples = "sample" if count == 1 else "samples"
+        console.print(f"left out: {count} {samples}; {found.left_out[0]}", soft_wrap=True)
 
 
 def _console() -> Console:

@@ -68,8 +68,9 @@ RUNNING = """\
     promptcache bench fidelity pocket --policy Modular --context expected --samples 3000
     promptcache bench fidelity path/to/model --longbench path/to/LongBench/data
 
-`check` holds every policy against full prefill and recommends the fastest that keeps a bound, which
-`--max-kl`, `--min-top1` and `--min-answers` set; with `--strict` its status says whether all did.
+`check` holds every policy against full prefill. Of those that keep a bound, which `--max-kl`,
+`--min-top1` and `--min-answers` set, it recommends the fastest; of several within a tenth of the
+fastest, the one with the lowest KL. With `--strict` its status says whether all keep the bound.
 LongBench's files are scored by LongBench's metrics, which stand under F1 here, with short
 instructions of our own. Rows that `--json FILE` writes into docs/fidelity become this page:
 

@@ -6,6 +6,7 @@ how to put itself to an engine, and nothing about policies or scores.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -84,14 +85,28 @@ class Chat:
     def stream(self, engine: PromptCache, **options: Any) -> Stream:
         """The engine's answer."""
         if not engine.has_chat_template:
-            text = "\n\n".join(content for _, content in self.messages)
-            return engine.stream_text(text, **options)
-        told = [{"role": role, "content": content} for role, content in self.messages]
-        return engine.stream_messages(told, **options)
+            return engine.stream_text(as_text(self.messages), **options)
+        return engine.stream_messages(as_messages(engine, self.messages), **options)
 
     def forget(self, engine: PromptCache) -> None:
         """Take the documents out of the register, and their states out of the store."""
         engine.forget_documents(self.documents)
+
+
+def as_text(told: Iterable[tuple[str, str]]) -> str:
+    """Messages by role and content as one text, for models without a chat template."""
+    return "\n\n".join(content for _, content in told)
+
+
+def as_messages(engine: PromptCache, told: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Messages by role and content for an engine; a system message that its template does not
+    take stands in front of the user's.
+    """
+    (role, content), *others = told
+    if role == "system" and others and not engine.takes_system:
+        (role, asked), *others = others
+        content = f"{content}\n\n{asked}"
+    return [{"role": role, "content": content} for role, content in ((role, content), *others)]
 
 
 @dataclass(frozen=True, slots=True)

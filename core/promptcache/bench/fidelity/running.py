@@ -50,13 +50,13 @@ class Plan:
 
 @dataclass(slots=True)
 class Found:
-    """What was answered, the policies that the model refuses with the reason, and how many
-    samples were left out because the model's window has no room for them.
+    """What was answered, the policies that the model refuses for a prompt with the reason, and the
+    reasons why samples were left out: the model's window has no room for them.
     """
 
     answered: list[Answered] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
-    too_long: int = 0
+    left_out: list[str] = field(default_factory=list)
 
 
 def run(
@@ -77,7 +77,8 @@ def run(
     for sample in tqdm(samples, total=count, unit="sample", desc=label, disable=not progress):
         trial.take(sample)
     if not trial.found.answered:
-        raise PromptError(f"nothing was measured: {trial.reason or 'there are no prompts'}")
+        reason = next(iter(trial.found.left_out), "there are no prompts")
+        raise PromptError(f"nothing was measured: {reason}")
     return trial.found
 
 
@@ -86,7 +87,6 @@ class _Trial:
 
     def __init__(self, subject: Subject, plan: Plan) -> None:
         self.found = Found()
-        self.reason = ""
         self._subject = subject
         self._plan = plan
         self._rng = random.Random(plan.seed)
@@ -106,8 +106,7 @@ class _Trial:
                 self._answer(SHUFFLED, question)
                 self._add(REORDERED, SHUFFLED, question, full, NoReuse(), self._first)
         except PromptError as error:
-            self.found.too_long += 1
-            self.reason = str(error)
+            self.found.left_out.append(str(error))
         finally:
             for engine in self._engines.values():
                 sample[0].forget(engine)

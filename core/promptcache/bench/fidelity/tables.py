@@ -11,6 +11,9 @@ from rich.table import Table
 from promptcache.bench.fidelity.rows import BASELINES, FULL, FidelityRow
 from promptcache.bench.tables import Column
 
+ROUNDING = 1e-9
+"""KL that float32's rounding alone makes."""
+
 
 def share(value: float | None) -> str:
     """A share: "97.5 %"; a dash where there is none."""
@@ -18,9 +21,9 @@ def share(value: float | None) -> str:
 
 
 def number(value: float) -> str:
-    """A KL: two digits that count, and no more zeros than people read."""
-    if value == 0:
-        return "0"
+    """A KL: two digits that count, and no more zeros than people read; rounding as such."""
+    if value < ROUNDING:
+        return "0" if value == 0 else f"<{ROUNDING:.0e}".replace("e-0", "e-")
     return f"{value:.1e}" if value < 1e-4 else f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 

@@ -1,4 +1,4 @@
-"""What to make of a check: which policies keep a bound, and which of these is the fastest."""
+"""What to make of a check: which policies keep a bound, and which of the fastest is nearest."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from promptcache.bench.fidelity.rows import ALL, BASELINES, FULL, PLAIN, FidelityRow
-from promptcache.bench.fidelity.tables import policy
+from promptcache.bench.fidelity.tables import ROUNDING, policy
 from promptcache.bench.tables import duration
 from promptcache.errors import OptionError
+
+NEAR = 0.1
+"""By how much longer than the fastest a case may take and count as equally fast: times vary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +57,29 @@ class Verdict:
     def of(
         cls, rows: Iterable[FidelityRow], bound: Bound, refused: Mapping[str, str] | None = None
     ) -> Verdict:
-        """The verdict on the rows of all prompts; `refused` are policies, each with the reason."""
+        """The verdict on the rows of all prompts; `refused` are policies, each with the reason.
+
+        One that was refused for some prompts only was not measured on the others' terms: it is
+        neither kept nor missed.
+        """
+        no = refused or {}
         whole = sorted((row for row in rows if row.case == ALL), key=lambda row: row.ttft_ratio)
-        ours = [row for row in whole if row.policy == FULL or row.policy not in BASELINES]
+        ours = [row for row in whole if row.policy == FULL or row.policy not in {*BASELINES, *no}]
         return cls(
             bound,
             [row for row in ours if bound.kept_by(row)],
             [row for row in ours if not bound.kept_by(row)],
-            refused or {},
+            no,
             next((row for row in whole if row.policy == PLAIN), None),
         )
 
     @property
     def recommended(self) -> FidelityRow | None:
-        """The fastest of what keeps the bound; full prefill always does."""
-        return self.kept[0] if self.kept else None
+        """The nearest to full prefill of the fastest that keep the bound; it always does itself."""
+        if not self.kept:
+            return None
+        fast = [row for row in self.kept if row.ttft_ratio <= self.kept[0].ttft_ratio * (1 + NEAR)]
+        return min(fast, key=lambda row: row.kl)
 
     def lines(self) -> Iterator[str]:
         """The verdict in sentences."""
@@ -92,7 +103,7 @@ class Verdict:
     def _refusals(self) -> Iterator[tuple[str, list[str]]]:
         """Each reason once, as it was given first, with the policies that it was given for."""
         found: dict[str, tuple[str, list[str]]] = {}
-        for refused, reason in self.refused.items():
+        for refused, reason in sorted(self.refused.items()):
             same = reason.removeprefix(refused.partition("(")[0])
             found.setdefault(same, (reason, []))[1].append(refused)
         yield from found.values()
@@ -111,7 +122,7 @@ def _reason(row: FidelityRow) -> str:
 
 def _in_one_piece(row: FidelityRow, bound: Bound) -> str:
     """What it changes that modules are tokenised apart."""
-    if row.kl == 0 and row.answers == 1:
+    if row.kl < ROUNDING and row.answers == 1:
         return "Tokenising each module apart changes nothing: transformers says the same."
     much = "little" if bound.kept_by(row) else "more than the bound allows"
     return (
