@@ -81,7 +81,7 @@ def static_of(engine: PromptCache) -> StaticForwards:
 def test_logits_are_the_references_whether_run_or_replayed(
     engine: PromptCache, policy: ReusePolicy
 ) -> None:
-    for prompt in [*PROMPTS, *PROMPTS, *PROMPTS]:
+    for prompt in PROMPTS[:2] * 3:  # run, recorded, replayed
         segments = engine._prompts.from_pml(prompt, {})
         got = engine._pipeline.run(segments, policy, Clock(), room=1)
         assert isinstance(got.arena, StaticArena)
@@ -179,7 +179,7 @@ def near(*edges: int) -> st.SearchStrategy[int]:
 @example(start=0, new=256, gaps=False)
 @example(start=382, new=1, gaps=False)
 @example(start=383, new=1, gaps=True)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_number_of_tokens_at_any_positions_gives_the_plain_logits(
     pair: tuple[ModelRunner, Traits], start: int, new: int, gaps: bool
 ) -> None:

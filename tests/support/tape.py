@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 
 class Tape:
@@ -43,13 +43,16 @@ class Tape:
 
 
 class _Noting(TorchDispatchMode):
+    """Keeps what memory the tensors have now: a parameter may have another later."""
+
     def __init__(self) -> None:
         super().__init__()
         self.operations: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.operations.append((func, args, kwargs or {}, out))
+        kept = tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}, out))
+        self.operations.append((func, *kept))
         return out
 
 
