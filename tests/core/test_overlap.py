@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,10 +16,10 @@ from promptcache.clock import Clock
 from promptcache.kv import KV
 from promptcache.model.arena import Arena, LayerShape
 from promptcache.model.assembly import assemble_beside
-from promptcache.model.overlap import Wait
 from promptcache.model.spare import SpareMemory
 from promptcache.reuse import ReusePolicy
 from promptcache.rotate import Mover, Rotation
+from support.lanes import Later
 from support.reference import modular_logits, plain_logits
 from support.words import byte_tokenizer
 from support.zoo import model
@@ -43,33 +42,6 @@ PROMPTS = [
     '<prompt schema="trip"><note/><plan days="3 days"/><miami/>And then?</prompt>',
     '<prompt schema="trip"><miami/><plan days="12"/>Say more.</prompt>',
 ]
-
-
-class Later:
-    """A lane that does all that it is asked for in order, and as late as it may."""
-
-    def __init__(self) -> None:
-        self.followed: list[int] = []
-        self.asked = 0
-        self.done = 0
-        self._waiting: deque[Callable[[], None]] = deque()
-
-    def follow(self) -> None:
-        self.followed.append(self.asked)
-
-    def run(self, work: Callable[[], None]) -> Wait:
-        self._waiting.append(work)
-        self.asked += 1
-        number = self.asked
-        return lambda: self._do(number)
-
-    def join(self) -> None:
-        self._do(self.asked)
-
-    def _do(self, number: int) -> None:
-        while self.done < number:
-            self._waiting.popleft()()
-            self.done += 1
 
 
 class Poisoned(SpareMemory):

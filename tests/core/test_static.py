@@ -31,6 +31,7 @@ from promptcache.model.static import (
     slots_for,
 )
 from promptcache.reuse import ReusePolicy
+from support.lanes import Later
 from support.reference import modular_logits, plain_logits
 from support.tape import Tape
 from support.words import byte_tokenizer
@@ -336,6 +337,25 @@ def test_what_a_prompt_leaves_in_the_arena_is_wiped() -> None:
         expected = plain_logits(engine.model, got.layout.ids)
         assert float((got.logits[0] - expected).abs().max()) <= TOLERANCE
         del got
+
+
+@pytest.mark.parametrize("policy", [Exact(), Modular()])
+def test_copies_beside_the_forward_are_there_before_it_is_replayed(policy: ReusePolicy) -> None:
+    engine = PromptCache(model("llama"), byte_tokenizer(), conversations=False)
+    engine.add_schema(SCHEMA)
+    tape = Tape()
+    assert recorded(engine, tape) is None
+    engine._runner.lane = Later()
+    for prompt in PROMPTS[:2] * 3:
+        got = engine._pipeline.run(engine._prompts.from_pml(prompt, {}), policy, Clock(), room=1)
+        assert isinstance(got.arena, StaticArena)
+        if isinstance(policy, Modular):
+            expected = modular_logits(engine.model, got.layout, got.layout.reusable)
+        else:
+            expected = plain_logits(engine.model, got.layout.ids)
+        assert float((got.logits[0] - expected).abs().max()) <= TOLERANCE
+        del got
+    assert tape.played > tape.recorded
 
 
 def test_hooks_of_the_models_layers_are_still_called() -> None:
