@@ -225,12 +225,38 @@ def test_replays_are_what_answers_come_from() -> None:
     assert tape.recorded == 2  # and the second prefill of this size
 
 
+def test_a_result_is_left_as_it_is_by_the_next_replay(pair: tuple[ModelRunner, Traits]) -> None:
+    runner, traits = pair
+    ids = list(range(10, 40))
+    arena = new_arena(runner, traits, len(ids))
+    got = [forward(runner, traits, ids, [place], arena) for place in range(len(ids))]
+    assert isinstance(arena, StaticArena)
+    assert float((torch.stack(got) - plain(runner, ids)).abs().max()) <= TOLERANCE
+
+
 class Stale:
     """Records results instead of what makes them."""
 
     def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
         result = run().clone()
         return lambda: result
+
+
+class Spoiling(Tape):
+    """Replays with other weights, so that wrong states are written to the right slots."""
+
+    def record(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        replay = super().record(run)
+        weight = model("llama").model.layers[1].self_attn.k_proj.weight
+
+        @torch.no_grad()
+        def spoilt() -> Tensor:
+            weight.mul_(-2.0)
+            result = replay().clone()
+            weight.mul_(-0.5)
+            return result
+
+        return spoilt
 
 
 class Failing:
@@ -241,7 +267,11 @@ class Failing:
 
 @pytest.mark.parametrize(
     ("recorder", "reason"),
-    [(Stale(), "its results differ"), (Failing(), "operation not permitted when stream")],
+    [
+        (Stale(), "its results differ"),
+        (Spoiling(), "its results differ"),
+        (Failing(), "operation not permitted when stream"),
+    ],
 )
 def test_a_recording_that_fails_or_differs_is_given_up_with_one_warning_and_no_wrong_answer(
     recorder: Recorder, reason: str, caplog: pytest.LogCaptureFixture

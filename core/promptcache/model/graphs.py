@@ -170,4 +170,5 @@ def _picks_by_number(func: Any, args: Sequence[Any]) -> bool:
 
 
 def _tolerance(dtype: torch.dtype) -> float:
-    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.1
+    """The same kernels ran on the same numbers: only rounding may differ."""
+    return 1e-3 if dtype in (torch.float32, torch.float64) else 0.02
