@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from promptcache.errors import OptionError, valid
+from promptcache.errors import OptionError
 from promptcache.model.defaults import SAMPLING
 from promptcache.model.generation import OPTIONS, REFUSED, check_option, shown
-from promptcache.reuse import Exact, Modular, NoReuse, ReusePolicy
-from promptcache.store import Store
+from promptcache.reuse import ReusePolicy
 
 P = TypeVar("P", ReusePolicy, None)
 DEFAULT_NEW_TOKENS = 256
@@ -76,23 +75,8 @@ def checked_policy(given: object, default: P) -> ReusePolicy | P:
     return given
 
 
-def policy_named(text: str) -> ReusePolicy:
-    """The policy of promptcache that prints as this text. OptionError for any other."""
-    policies = {str(policy): policy for policy in (Modular(), Exact(), NoReuse())}
-    if text not in policies:
-        raise OptionError(
-            f"reuse={text!r:.80} is none of promptcache's own policies"
-            f"{valid(text, policies, what='policies')}"
-        )
-    return policies[text]
-
-
-def check_settings(store: object, namespace: object, chat_template_kwargs: object) -> None:
+def check_settings(namespace: object, chat_template_kwargs: object) -> None:
     """Raise OptionError for a setting of an engine that is not what it must be."""
-    if store is not None and not isinstance(store, Store):
-        raise OptionError(
-            f"store={store!r} is not a store; expected for example MemoryStore(2 * 1024**3)"
-        )
     if not isinstance(namespace, str):
         raise OptionError(f"namespace={namespace!r} is not a text")
     if chat_template_kwargs is not None and not isinstance(chat_template_kwargs, Mapping):

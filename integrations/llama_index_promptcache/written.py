@@ -16,7 +16,7 @@ import torch
 
 from llama_index_promptcache.loading import OF_FILES, OF_LOADING
 from promptcache.errors import OptionError
-from promptcache.options import policy_named
+from promptcache.reuse.named import policy
 
 log = logging.getLogger("promptcache")
 
@@ -73,7 +73,7 @@ def read_back(written: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
     if missing:
         log.warning("not written of this LLM, and not given again: %s", ", ".join(missing))
     if isinstance(settings.get("reuse"), str):
-        settings["reuse"] = policy_named(settings["reuse"])
+        settings["reuse"] = policy(settings["reuse"])
     return settings
 
 

@@ -95,7 +95,7 @@ def ttft(
 ) -> None:
     """Time to first token: every policy, transformers in full and with a prefix, and the limit."""
     from promptcache.bench import peers as others
-    from promptcache.bench import policies, ttft
+    from promptcache.bench import ttft
     from promptcache.bench.groups import grouped
     from promptcache.bench.models import subject
     from promptcache.bench.plots import check_file, draw
@@ -103,6 +103,7 @@ def ttft(
     from promptcache.bench.rounds import threads_set
     from promptcache.bench.tables import setting, terminal_table
     from promptcache.model.probe import window_of
+    from promptcache.reuse import named
 
     plan = ttft.Plan(
         documents=documents,
@@ -110,7 +111,7 @@ def ttft(
         new=new,
         repeats=repeats,
         full_repeats=full_repeats,
-        policies=tuple(map(policies.policy, policy)) if policy else policies.usual(),
+        policies=tuple(map(named.policy, policy)) if policy else named.usual(),
         orders=tuple(orders or Order),
         forms=tuple(FORMS[form] for form in prompt or PromptForm),
     )
@@ -158,17 +159,18 @@ def decode(
     append: Append = False,
 ) -> None:
     """Tokens per second behind a long context, against transformers' generate."""
-    from promptcache.bench import decode, policies
+    from promptcache.bench import decode
     from promptcache.bench.models import subject
     from promptcache.bench.rounds import threads_set
     from promptcache.bench.tables import setting, terminal_table
+    from promptcache.reuse import named
 
     plan = decode.Plan(
         context=context,
         tokens=tokens,
         new=new,
         repeats=repeats,
-        policy=policies.policy(policy),
+        policy=named.policy(policy),
     )
     _check_json(json_file, append=append)
     console = _console()

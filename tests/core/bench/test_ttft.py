@@ -9,7 +9,6 @@ import pytest
 from transformers import DynamicCache
 
 from promptcache import Exact, Modular, NoReuse
-from promptcache.bench import policies
 from promptcache.bench.baselines import FullPrefill, PrefixCache, forward
 from promptcache.bench.limit import NAME as LIMIT
 from promptcache.bench.models import Subject
@@ -21,8 +20,9 @@ from promptcache.bench.rows import TtftRow
 from promptcache.bench.ttft import OURS, Plan, Trial, measure, sweep
 from promptcache.errors import OptionError, PromptError
 from promptcache.reply import Stage
+from promptcache.reuse.named import usual
 
-PLAN = Plan(documents=4, tokens=24, new=8, repeats=2, full_repeats=1, policies=policies.usual())
+PLAN = Plan(documents=4, tokens=24, new=8, repeats=2, full_repeats=1, policies=usual())
 BOTH = Plan(**{f: getattr(PLAN, f) for f in PLAN.__slots__} | {"forms": tuple(FORMS.values())})
 
 
@@ -62,7 +62,7 @@ def test_there_is_a_row_for_every_case(rows: list[TtftRow]) -> None:
         (form, case, policy, order)
         for form in FORMS
         for case, policy, orders in (
-            *((OURS, str(p), ("in-order", "shuffled")) for p in policies.usual()),
+            *((OURS, str(p), ("in-order", "shuffled")) for p in usual()),
             (OURS, str(Modular()), ("cold",)),
             (FullPrefill.name, "", ("shuffled",)),
             (PrefixCache.name, "", ("in-order", "shuffled")),

@@ -187,8 +187,8 @@ def fidelity(
 
 
 def _plan(policies: Sequence[str] | None, contexts: Sequence[str] | None, seed: int) -> Plan:
-    from promptcache.bench import policies as named
     from promptcache.bench.fidelity.running import Plan
+    from promptcache.reuse import named
 
     chosen = tuple(map(named.policy, policies)) if policies else named.usual()
     return Plan(chosen, tuple(contexts or CONTEXTS), seed=seed)

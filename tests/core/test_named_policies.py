@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from promptcache import Exact, Modular, NoReuse, reuse
-from promptcache.bench.policies import known, policy, usual
 from promptcache.errors import OptionError
 from promptcache.reuse import ReusePolicy
+from promptcache.reuse.named import known, policy, usual
 
 
 @dataclass(frozen=True, slots=True)
