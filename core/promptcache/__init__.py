@@ -17,12 +17,13 @@ from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy, Selective, Sensitive
 from promptcache.shelf import CachedDocuments
-from promptcache.store import HostStore, MemoryStore, Store
+from promptcache.store import DiskStore, HostStore, MemoryStore, Store, Tiers
 from promptcache.stream import Stream
 from promptcache.trace import Provenance, Span, Trace
 
 __all__ = [
     "CachedDocuments",
+    "DiskStore",
     "Exact",
     "Expected",
     "FirstK",
@@ -43,6 +44,7 @@ __all__ = [
     "Stage",
     "Store",
     "Stream",
+    "Tiers",
     "Trace",
     "Usage",
     "role",

@@ -28,6 +28,7 @@ from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.library import OWNER as OWNER_BYTES
 from promptcache.library import ModuleLibrary, Source
 from promptcache.model.slots import POSITION
+from promptcache.store import PRIVATE
 
 Decode = Callable[[Sequence[int]], str]
 """The text of token ids."""
@@ -172,7 +173,7 @@ class Conversations:
         return best if best is not None and _agreed(line, best) > OWNER else None
 
     def _put(self, line: bytes, states: KV) -> bool:
-        key = blake2b(line, digest_size=20, person=b"conversation").hexdigest()
+        key = PRIVATE + blake2b(line, digest_size=20, person=b"conversation").hexdigest()
         if not self._library.store.put(key, states):
             return False
         with self._lock:

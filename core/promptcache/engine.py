@@ -42,8 +42,9 @@ class PromptCache(ServedModel):
     """A model that reuses the attention states of prompt modules.
 
     `model` and `tokenizer` are transformers objects; the model's config stays as it is. `store`
-    keeps the modules (default: a quarter of the memory that the model's device has). `reuse` is
-    the policy for requests that name none. `namespace` keeps tenants apart: modules of one are
+    keeps the modules (default: a quarter of the memory that the model's device has); the name of
+    a folder keeps them on disk, too, for later processes. `reuse` is the policy for requests that
+    name none. `namespace` keeps tenants apart: modules of one are
     never found by another. `chat_template_kwargs` go to the model's chat template
     (`enable_thinking`, for instance). `learn_contexts` lets prompts that begin with the question
     share a context (see `contexts`). `context` is what modules are encoded after: "preamble";
@@ -63,7 +64,7 @@ class PromptCache(ServedModel):
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str | None = None,
-        store: Store | None = None,
+        store: Store | str | Path | None = None,
         reuse: ReusePolicy | None = None,
         namespace: str = "",
         chat_template: str | None = None,

@@ -26,6 +26,8 @@ from promptcache.store import Store
 FORMAT = 1
 OWNER = 16
 """Bytes of the hash that says whose states these are."""
+SHOWN = 4
+"""Bytes of it that keys begin with."""
 REMEMBERED = 32
 """Contexts of one module whose keys are remembered before they are looked through."""
 NAMES = 1024
@@ -92,17 +94,21 @@ class ModuleLibrary:
         return owner.digest()
 
     def key(self, run: ModuleRun) -> str:
-        """The content-addressed key of a run: the same in every process, for equal content."""
+        """The content-addressed key of a run: the same in every process, for equal content.
+
+        It begins with the first bytes of its owner, so that a list of keys says what is whose.
+        """
         return self._keys([run])[run]
 
     def _keys(self, runs: Iterable[ModuleRun], owner: bytes | None = None) -> dict[ModuleRun, str]:
-        begun = blake2b(owner or self.owner(), digest_size=20)
+        owner = owner or self.owner()
+        begun = blake2b(owner, digest_size=20)
         keys = {}
         for run in runs:
             digest = begun.copy()
             for tokens in run.identity:
                 digest.update(f"{len(tokens)}:".encode() + array("q", tokens).tobytes())
-            keys[run] = digest.hexdigest()
+            keys[run] = f"{owner[:SHOWN].hex()}-{digest.hexdigest()}"
         return keys
 
     def fetch(
@@ -200,16 +206,24 @@ class ModuleLibrary:
         mine: dict[ModuleRun, tuple[str, Future[Record | None]]],
         waiting: dict[ModuleRun, Future[Record | None]],
     ) -> None:
-        """Find the run in the store, or wait for who encodes it, or be the one."""
-        with self._lock:
-            kv = self.store.get(key)
-            if kv is not None:
-                found[run] = Record(Source(key, self.store.tier, encoded=False), kv)
-            elif key in self._in_flight:
-                waiting[run] = self._in_flight[key]
-            else:
-                mine[run] = key, Future()
-                self._in_flight[key] = mine[run][1]
+        """Find the run in the store, or wait for who encodes it, or be the one.
+
+        Nobody waits while the store reads it; whoever encodes it has looked once more, since
+        another may have encoded and stored it meanwhile.
+        """
+        held = self.store.find(key)
+        if held is None:
+            with self._lock:
+                if key in self._in_flight:
+                    waiting[run] = self._in_flight[key]
+                    return
+                held = self.store.find(key)
+                if held is None:
+                    mine[run] = key, Future()
+                    self._in_flight[key] = mine[run][1]
+                    return
+        kv, tier = held
+        found[run] = Record(Source(key, tier, encoded=False), kv)
 
     def _release(self, mine: Mapping[ModuleRun, tuple[str, Future[Record | None]]]) -> None:
         """Let nobody wait for what was not encoded."""

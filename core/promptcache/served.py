@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,7 +30,7 @@ from promptcache.pipeline import Pipeline
 from promptcache.prompts import Prompts
 from promptcache.reuse import Modular, ReusePolicy
 from promptcache.segments import Segment
-from promptcache.store import MemoryStore, Store, default_budget
+from promptcache.store import Store, opened
 from promptcache.stream import end_tokens
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.tokenize import SegmentTokenizer
@@ -46,7 +47,7 @@ class ServedModel:
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str | None,
-        store: Store | None,
+        store: Store | str | Path | None,
         reuse: ReusePolicy | None,
         namespace: str,
         chat_template: str | None,
@@ -58,7 +59,7 @@ class ServedModel:
     ) -> None:
         loading.check_model(model, tokenizer)
         generation_settings(model)
-        check_settings(store, namespace, chat_template_kwargs)
+        check_settings(namespace, chat_template_kwargs)
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or type(model).__name__
@@ -69,9 +70,7 @@ class ServedModel:
         if graphs is not False:
             self._record_forwards(required=graphs is True)
         self._segments = SegmentTokenizer(tokenizer)
-        self.store: Store = (
-            store if store is not None else MemoryStore(default_budget(self._runner.device))
-        )
+        self.store: Store = opened(store, self._runner.device)
         self._fingerprint = Fingerprint(model, self._segments.fingerprint(), self.traits.attention)
         self._library = ModuleLibrary(
             self._runner, self.traits, self.store, self._fingerprint, namespace

@@ -215,7 +215,9 @@ def test_what_is_not_text_is_refused_in_one_sentence(
         call(engine)
 
 
-@pytest.mark.parametrize("setting", [{"store": "~/cache"}, {"store": 10**9}, {"namespace": None}])
+@pytest.mark.parametrize(
+    "setting", [{"store": "s3://cache"}, {"store": 10**9}, {"namespace": None}]
+)
 def test_settings_that_are_not_what_they_must_be_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(setting))):
         PromptCache(model("llama"), byte_tokenizer(), **setting)

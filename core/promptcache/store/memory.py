@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from threading import Lock
 
-import torch
-
-from promptcache.errors import BudgetError
 from promptcache.kv import KV
-
-
-def default_budget(device: torch.device) -> int:
-    """A quarter of the memory that the device has, in bytes."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory // 4)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+from promptcache.store.budget import checked_budget
 
 
 class MemoryStore:
@@ -30,12 +20,7 @@ class MemoryStore:
     tier = "memory"
 
     def __init__(self, budget: int) -> None:
-        if isinstance(budget, bool) or not isinstance(budget, int) or budget <= 0:
-            raise BudgetError(
-                f"the memory budget is {budget!r}; it must be a positive number of bytes, for "
-                "example 2 * 1024**3. To run without a cache, use reuse=NoReuse()."
-            )
-        self._budget = budget
+        self._budget = checked_budget(budget, "memory")
         self._entries: OrderedDict[str, KV] = OrderedDict()
         self._pinned: set[str] = set()
         self._nbytes = 0
@@ -59,6 +44,11 @@ class MemoryStore:
                 return None
             self._entries.move_to_end(key)
             return self._entries[key]
+
+    def find(self, key: str) -> tuple[KV, str] | None:
+        """The states under `key` and the name of this tier."""
+        kv = self.get(key)
+        return None if kv is None else (kv, self.tier)
 
     def put(self, key: str, kv: KV) -> bool:
         """Keep `kv`, in place of what the key had, if pinned entries leave room for it."""

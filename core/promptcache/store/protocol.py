@@ -1,10 +1,16 @@
-"""What a tier of the store must do. Keys are opaque names; a key's keys and values never change."""
+"""What a tier of the store must do. Keys are opaque names; a key's keys and values never change.
+
+Keys are made of letters, digits, "-" and "_", so that they can be names of files.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
 from promptcache.kv import KV
+
+PRIVATE = "process-"
+"""How keys begin that mean something to one process alone: a tier that outlives it keeps none."""
 
 
 @runtime_checkable
@@ -13,7 +19,7 @@ class Store(Protocol):
 
     @property
     def tier(self) -> str:
-        """What traces call it, "memory" for instance."""
+        """What traces call it, "memory" for instance; of several, the one that was just put to."""
 
     @property
     def budget(self) -> int:
@@ -25,6 +31,9 @@ class Store(Protocol):
 
     def get(self, key: str) -> KV | None:
         """The states under `key`, which count as used now; None when it has none."""
+
+    def find(self, key: str) -> tuple[KV, str] | None:
+        """What `get` gives, and the tier that had it."""
 
     def put(self, key: str, kv: KV) -> bool:
         """Keep `kv`, evicting what was not used for longest. False when it cannot fit.
@@ -45,7 +54,10 @@ class Store(Protocol):
         """Let `key` be evicted again."""
 
     def evict(self) -> int:
-        """Forget everything that is not pinned; the bytes that were freed."""
+        """Give back the memory of all that is not pinned; the bytes that this freed.
+
+        Memory ran out, or soon will: a tier forgets what it has in memory, and nothing else.
+        """
 
     def check_integrity(self) -> None:
         """Assert that what it says of itself is true; for tests."""

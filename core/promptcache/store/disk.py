@@ -1,0 +1,202 @@
+"""The disk tier: attention states in a folder, for later processes and for those at this time."""
+
+from __future__ import annotations
+
+import logging
+import re
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+
+from promptcache.errors import OptionError, StoreError, valid
+from promptcache.kv import KV
+from promptcache.store import format as files
+from promptcache.store import states
+from promptcache.store.budget import checked_budget, default_disk_budget
+from promptcache.store.folder import DAMAGED, Folder
+from promptcache.store.format import DamagedFileError
+from promptcache.store.host import on_host
+from promptcache.store.protocol import PRIVATE
+
+log = logging.getLogger("promptcache")
+
+NAME = re.compile(r"[0-9A-Za-z_-]{1,200}")
+"""What a key must be to be a file's name."""
+
+
+class Verify(StrEnum):
+    """When the bytes of a file are held against its checksum."""
+
+    FIRST = "first"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class DiskStore:
+    """Keeps at most `budget` bytes of attention states in a folder, a safetensors file per key.
+
+    `budget` is by default a quarter of what the disk has free. Processes may share the folder:
+    each finds what the others wrote, and none writes beyond its own budget. A file is written
+    whole or not at all, read through once in a process (`verify="first"`; or "always", or
+    "never"), and mapped into memory. One that is not what its name says is moved to the folder
+    `damaged` within, reported once, and missing from then on. A disk that is full, read-only or
+    gone fails no request: nothing is kept then, and a warning says so once.
+
+    Pins hold in this process. What belongs to one process (`PRIVATE`) is not kept. A folder that
+    is not there is made, for its owner alone (0700), as its files are (0600). Raises StoreError
+    for one that cannot be made or is none, BudgetError for a budget that is no positive number of
+    bytes, OptionError for another `verify`.
+    """
+
+    tier = "disk"
+
+    def __init__(
+        self, folder: str | Path, budget: int | None = None, *, verify: str = Verify.FIRST
+    ) -> None:
+        if verify not in list(Verify):
+            raise OptionError(f"verify={verify!r} is none{valid(str(verify), list(Verify))}")
+        path = Path(folder).expanduser()
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            most = default_disk_budget(path) if budget is None else checked_budget(budget, "disk")
+        except OSError as error:
+            raise StoreError(
+                f"attention states cannot be kept in {str(path)!r}: {error.strerror}; expected a "
+                "folder, or a place where one can be made"
+            ) from error
+        self.folder = Folder(path, most)
+        self._verify = Verify(verify)
+        self._verified: set[tuple[str, str]] = set()
+        self._said: set[str] = set()
+        self._lock = Lock()
+
+    @property
+    def budget(self) -> int:
+        """The bytes that it never exceeds."""
+        return self.folder.budget
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all files in the folder, whoever wrote them."""
+        return self.folder.nbytes
+
+    def get(self, key: str) -> KV | None:
+        """The states under `key`, memory-mapped, which count as used now for every process."""
+        if key.startswith(PRIVATE):
+            return None
+        path = self.folder.path_of(_name(key))
+        try:
+            inode = path.stat().st_ino
+            kv, checksum = states.read(path, key, lambda given: self._trusts(key, given))
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
+            self._set_aside(key, inode, error)
+            return None
+        except OSError as error:
+            self._warn("read", error)
+            return None
+        if self._verify is Verify.FIRST:
+            with self._lock:
+                self._verified.add((key, checksum))
+        self.folder.touch(key)
+        return kv
+
+    def find(self, key: str) -> tuple[KV, str] | None:
+        """The states under `key` and the name of this tier."""
+        kv = self.get(key)
+        return None if kv is None else (kv, self.tier)
+
+    def put(self, key: str, kv: KV) -> bool:
+        """Write `kv` to the disk, if pinned files leave room for it and the disk takes it."""
+        if key.startswith(PRIVATE):
+            return False
+        path = self.folder.path_of(_name(key))
+        if not states.can_be_kept(kv):
+            self._warn("write", TypeError("states of this dtype have no name in a file"))
+            return False
+        parts = states.parts_of(on_host(kv, pinned=False))
+        told = files.about(key, kv.start, parts)
+        if _says(path) == told:
+            self.folder.touch(key)
+            return True
+        head = files.header(told, parts)
+        try:
+            return self.folder.write(
+                key, files.size(head, parts), lambda file: files.write(file, head, parts)
+            )
+        except OSError as error:
+            self._warn("write", error)
+            return False
+
+    def delete(self, key: str) -> bool:
+        """Remove the file of `key`, and its pin in this process."""
+        self.unpin(key)
+        try:
+            return not key.startswith(PRIVATE) and self.folder.delete(_name(key))
+        except OSError as error:
+            self._warn("delete", error)
+            return False
+
+    def keys(self) -> list[str]:
+        """Every key, least recently used by any process first."""
+        return list(self.folder.files())
+
+    def pin(self, key: str) -> None:
+        """Keep `key` from being evicted by this process, also when it is put later."""
+        self.folder.pinned.add(key)
+
+    def unpin(self, key: str) -> None:
+        """Let `key` be evicted again."""
+        self.folder.pinned.discard(key)
+
+    def evict(self) -> int:
+        """Nothing: files take no memory that could be given back."""
+        return 0
+
+    def check_integrity(self) -> None:
+        """Assert that what it counts is what lies in the folder, within the budget."""
+        self.folder.check_integrity()
+
+    def _trusts(self, key: str, checksum: str) -> bool:
+        if self._verify is Verify.FIRST:
+            with self._lock:
+                return (key, checksum) in self._verified
+        return self._verify is Verify.NEVER
+
+    def _set_aside(self, key: str, inode: int, reason: DamagedFileError) -> None:
+        path = self.folder.path_of(key)
+        try:
+            if self.folder.set_aside(key, inode):
+                log.warning("%s %s; it was moved to %s/", path, reason, DAMAGED)
+        except OSError as error:
+            self._warn_once(str(path), f"{path} {reason}; it cannot be moved away: {error}")
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Say once for each kind of failure that the disk does not do what it should."""
+        kind = f"{what} {getattr(error, 'errno', None)}"
+        self._warn_once(
+            kind, f"cannot {what} attention states in {self.folder.path}: {error}; going on without"
+        )
+
+    def _warn_once(self, kind: str, message: str) -> None:
+        with self._lock:
+            new = kind not in self._said
+            self._said.add(kind)
+        if new:
+            log.warning("%s", message)
+
+
+def _name(key: str) -> str:
+    """The key. StoreError for one that cannot be a file's name."""
+    if not NAME.fullmatch(key):
+        raise StoreError(f"the key {key!r} cannot be a file's name; expected letters and digits")
+    return key
+
+
+def _says(path: Path) -> dict[str, str] | None:
+    """The metadata of a file, if there is a whole one."""
+    try:
+        return states.told_by(path)[0]
+    except (OSError, DamagedFileError):
+        return None

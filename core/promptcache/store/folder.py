@@ -1,0 +1,255 @@
+"""A folder of files that several processes share: written whole or not at all, within a budget.
+
+Whoever changes something holds the lock file and leaves a new number in it; who finds another one
+than its own looks through the folder again. Reading takes no lock. Knows nothing of what is in the
+files, and no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkstemp
+from threading import Lock, RLock
+from typing import BinaryIO
+
+from promptcache.store.lockfile import LockFile
+
+SUFFIX = ".safetensors"
+UNFINISHED = ".tmp"
+LOCK = ".lock"
+DAMAGED = "damaged"
+"""The folder within for files that were set aside."""
+RESCAN = 60.0
+"""Seconds after which the folder is looked through again: files may come and go by hand."""
+
+
+@dataclass(slots=True)
+class File:
+    """A file: its bytes, and when it was last used, in nanoseconds since 1970."""
+
+    nbytes: int
+    used: int
+
+
+class Folder:
+    """Files by key, of at most `budget` bytes together. Safe to use from threads and processes.
+
+    What was set aside counts, too, and goes first when room is needed; then goes what was used
+    longest ago by any process. A key in `pinned` is not evicted by this process.
+    """
+
+    def __init__(self, path: Path, budget: int) -> None:
+        self.path = path
+        self.budget = budget
+        self.pinned: set[str] = set()
+        self._files: dict[str, File] = {}
+        self._damaged: dict[str, File] = {}
+        self._lockfile = LockFile(path / LOCK)
+        self._number = b""
+        self._scanned = 0.0
+        self._last = 0
+        self._unfinished: list[str] = []
+        self._lock = RLock()
+        """Held for moments."""
+        self._changing = Lock()
+        """Held with the lock file, while files are written, too."""
+
+    def path_of(self, key: str) -> Path:
+        """Where the file of a key is, if there is one."""
+        return self.path / f"{key}{SUFFIX}"
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all files, those set aside among them."""
+        with self._lock:
+            self._refresh()
+            return self._total()
+
+    def files(self) -> dict[str, File]:
+        """Every file by its key, the one used longest ago first."""
+        with self._lock:
+            self._refresh()
+            return dict(sorted(self._files.items(), key=lambda item: item[1].used))
+
+    def damaged(self) -> dict[str, File]:
+        """The files that were set aside, by their names."""
+        with self._lock:
+            self._refresh()
+            return dict(self._damaged)
+
+    def touch(self, key: str) -> None:
+        """Count a file as used now, for all processes."""
+        with self._lock:
+            self._last = now = max(time.time_ns(), self._last + 1)
+            if key in self._files:
+                self._files[key].used = now
+        with suppress(OSError):  # gone, or the folder is read-only
+            os.utime(self.path_of(key), ns=(now, now))
+
+    def write(self, key: str, nbytes: int, fill: Callable[[BinaryIO], None]) -> bool:
+        """Let `fill` write the file of a key, `nbytes` long, in place of the one that is there.
+
+        Nobody sees it before it is whole and on the disk. False when there is no room for it;
+        raises OSError when it cannot be written.
+        """
+        with self._exclusive():
+            with self._lock:
+                if not self._make_room(nbytes, key):
+                    return False
+            handle, name = mkstemp(UNFINISHED, dir=self.path)
+            try:
+                with open(handle, "wb") as file:
+                    fill(file)
+                    file.flush()
+                    os.fsync(handle)
+                Path(name).replace(self.path_of(key))
+            except BaseException:
+                with suppress(OSError):
+                    Path(name).unlink()
+                raise
+            with self._lock:
+                self._files[key] = File(nbytes, 0)
+            self.touch(key)
+            _to_disk(self.path)
+            return True
+
+    def delete(self, key: str) -> bool:
+        """Remove the file of a key. False when there was none; raises OSError when it stays."""
+        if not self.path_of(key).exists():
+            return False
+        with self._exclusive(), self._lock:
+            there = key in self._files
+            self._remove(key)
+            return there
+
+    def set_aside(self, key: str, inode: int) -> bool:
+        """Move the file of a key out of the way; False when it is another file by now."""
+        with self._exclusive(), self._lock:
+            path, aside = self.path_of(key), self.path / DAMAGED
+            try:
+                state = path.stat()
+                if state.st_ino != inode:
+                    return False
+                aside.mkdir(mode=0o700, exist_ok=True)
+                path.replace(aside / path.name)
+            except FileNotFoundError:
+                return False
+            self._files.pop(key, None)
+            self._damaged[path.name] = File(state.st_size, state.st_mtime_ns)
+            return True
+
+    def shrink(self, budget: int) -> int:
+        """Remove all that was set aside, and files until `budget` bytes are left; how many bytes
+        that freed.
+        """
+        with self._exclusive(), self._lock:
+            before = self._total()
+            for name in list(self._damaged):
+                self._remove_damaged(name)
+            self._evict(budget, spared="")
+            return before - self._total()
+
+    def check_integrity(self) -> None:
+        """Assert that what it counts is what lies there, and that this keeps the budget."""
+        with self._lock:
+            self._refresh()
+            counted = {key: file.nbytes for key, file in self._files.items()}
+            self._scan()
+            assert counted == {key: file.nbytes for key, file in self._files.items()}
+            assert self._total() <= self.budget
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Be the only one, of all processes, that changes something."""
+        with self._changing, self._lockfile.held() as renumber:
+            with self._lock:
+                self._refresh()
+                # Before and after: whoever dies in between leaves a number that nobody knows.
+                self._number = renumber()
+                self._remove_unfinished()
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._number = renumber()
+
+    def _refresh(self) -> None:
+        """Look through the folder, if another process may have changed it."""
+        number = self._lockfile.number()
+        if number != self._number or not number or time.monotonic() > self._scanned + RESCAN:
+            self._scan()
+            self._number = number
+
+    def _scan(self) -> None:
+        files = _files_in(self.path)
+        self._files = {n.removesuffix(SUFFIX): f for n, f in files.items() if n.endswith(SUFFIX)}
+        self._unfinished = [name for name in files if name.endswith(UNFINISHED)]
+        self._damaged = _files_in(self.path / DAMAGED)
+        self._scanned = time.monotonic()
+
+    def _total(self) -> int:
+        files = (*self._files.values(), *self._damaged.values())
+        return sum(file.nbytes for file in files)
+
+    def _make_room(self, nbytes: int, key: str) -> bool:
+        """Evict until so many bytes more keep the budget, if that is possible at all."""
+        stay = sum(file.nbytes for name, file in self._files.items() if name in self.pinned)
+        if nbytes > self.budget - stay:
+            return False
+        while self._total() + nbytes > self.budget and self._damaged:
+            self._remove_damaged(min(self._damaged, key=lambda name: self._damaged[name].used))
+        self._evict(self.budget - nbytes, spared=key)
+        return True
+
+    def _evict(self, budget: int, spared: str) -> None:
+        """Remove files until `budget` bytes are left, `spared` last, none that is pinned."""
+        while self._total() > budget:
+            loose = [key for key in self._files if key not in self.pinned]
+            if not loose:
+                return
+            key = min(loose, key=lambda key: (key == spared, self._files[key].used))
+            file = self._files[key]
+            with suppress(OSError):
+                used = self.path_of(key).stat().st_mtime_ns
+                if used > file.used:  # by another process
+                    file.used = used
+                    continue
+            self._remove(key)
+
+    def _remove(self, key: str) -> None:
+        self.path_of(key).unlink(missing_ok=True)
+        self._files.pop(key, None)
+
+    def _remove_damaged(self, name: str) -> None:
+        (self.path / DAMAGED / name).unlink(missing_ok=True)
+        self._damaged.pop(name, None)
+
+    def _remove_unfinished(self) -> None:
+        """Remove what dead writers left: a living one would hold the lock file."""
+        while self._unfinished:
+            (self.path / self._unfinished.pop()).unlink(missing_ok=True)
+
+
+def _files_in(folder: Path) -> dict[str, File]:
+    found = {}
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # gone meanwhile
+                if entry.is_file():
+                    state = entry.stat()
+                    found[entry.name] = File(state.st_size, state.st_mtime_ns)
+    return found
+
+
+def _to_disk(folder: Path) -> None:
+    """Have a folder's own entries written to the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,101 @@
+"""The files that attention states are kept in: safetensors, with a header that says what it holds.
+
+Version 1. The header's metadata are `promptcache` (the version), `key`, `start`, and `checksum`:
+the CRC-32 of the other metadata, of every tensor's name, dtype and shape, and of all their bytes.
+It is plain data: nothing that is read is ever run. Knows no torch, and nothing of where files are.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import BinaryIO
+
+VERSION = "1"
+FORMAT = "promptcache"
+KEY = "key"
+START = "start"
+CHECKSUM = "checksum"
+ALIGNMENT = 64
+"""Bytes that the tensors' beginning is a multiple of."""
+ITEM_BYTES = {
+    "F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2,
+    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
+"""The dtypes that are kept, by their names in safetensors, and the bytes of one number."""
+
+
+class DamagedFileError(Exception):
+    """A file that does not hold what its name says; the message says why, in half a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One tensor: its name, its dtype as safetensors calls it, its shape and its bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+def about(key: str, start: int, parts: Iterable[Part]) -> dict[str, str]:
+    """The metadata of a file."""
+    told = {FORMAT: VERSION, KEY: key, START: str(start)}
+    return {**told, CHECKSUM: checksum(told, parts)}
+
+
+def checksum(told: Mapping[str, str], parts: Iterable[Part]) -> str:
+    """A checksum of all that a file says, its own checksum aside."""
+    ordered = in_order(parts)
+    said = sorted((name, value) for name, value in told.items() if name != CHECKSUM)
+    table = [said, [(part.name, part.dtype, part.shape) for part in ordered]]
+    value = zlib.crc32(json.dumps(table).encode())
+    for part in ordered:
+        value = zlib.crc32(part.data, value)
+    return f"crc32:{value:08x}"
+
+
+def in_order(parts: Iterable[Part]) -> list[Part]:
+    """The parts as they stand in a file: those of larger numbers first, so that all are aligned."""
+    return sorted(parts, key=lambda part: (-ITEM_BYTES[part.dtype], part.name))
+
+
+def header(told: Mapping[str, str], parts: Iterable[Part]) -> bytes:
+    """All of a file that stands before its tensors."""
+    table: dict[str, object] = {"__metadata__": dict(told)}
+    end = 0
+    for part in in_order(parts):
+        begin, end = end, end + prod(part.shape) * ITEM_BYTES[part.dtype]
+        assert len(part.data) == end - begin
+        table[part.name] = {"dtype": part.dtype, "shape": part.shape, "data_offsets": [begin, end]}
+    text = json.dumps(table, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def size(head: bytes, parts: Iterable[Part]) -> int:
+    """How many bytes a file has."""
+    return len(head) + sum(len(part.data) for part in parts)
+
+
+def write(file: BinaryIO, head: bytes, parts: Sequence[Part]) -> None:
+    """Write a file whose `header` is `head`."""
+    file.write(head)
+    for part in in_order(parts):
+        file.write(part.data)
+
+
+def check_told(told: Mapping[str, str], key: str) -> None:
+    """Raise DamagedFileError unless the metadata are those of a file of this version and key."""
+    if FORMAT not in told:
+        raise DamagedFileError("was not written by promptcache")
+    if told[FORMAT] != VERSION:
+        raise DamagedFileError(f"has format {told[FORMAT]!r}, where {VERSION!r} is read")
+    if told.get(KEY) != key:
+        raise DamagedFileError(f"holds the states of another key, {told.get(KEY)!r}")
+    if not told.get(START, "").isdecimal() or CHECKSUM not in told:
+        raise DamagedFileError("lacks metadata")

@@ -1,0 +1,47 @@
+"""A file that processes lock to change what it guards, and that says whether anyone has.
+
+Whoever holds it leaves a new number in it; who finds another number than its own looks again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
+from pathlib import Path
+
+NUMBER_BYTES = 8
+
+
+class LockFile:
+    """A lock between processes; threads of one process need another beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def number(self) -> bytes:
+        """The number that was left last; empty where there is none. Waits for nobody."""
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return b""
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[], bytes]]:
+        """Be the only process that holds it; gives what leaves a new number and returns it.
+
+        The lock of a process that dies is free. Raises OSError where files cannot be locked.
+        """
+        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            flock(handle, LOCK_EX)
+            yield lambda: _renumbered(handle)
+        finally:
+            os.close(handle)
+
+
+def _renumbered(handle: int) -> bytes:
+    number = os.urandom(NUMBER_BYTES)
+    os.pwrite(handle, number, 0)
+    return number

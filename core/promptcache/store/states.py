@@ -1,0 +1,113 @@
+"""Attention states -> the parts of a file, and back, memory-mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from promptcache.kv import KV
+from promptcache.store import format as files
+from promptcache.store.format import DamagedFileError, Part
+
+NAMES = {
+    torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32",
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.int16: "I16", torch.int8: "I8",
+    torch.uint8: "U8", torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}  # fmt: skip
+"""What safetensors calls the dtypes that are kept."""
+TRIES = 3
+"""How often a file is read anew that is replaced while it is read."""
+
+
+def can_be_kept(kv: KV) -> bool:
+    """Whether a file can hold states of these dtypes."""
+    return {t.dtype for t in _tensors(kv).values()} <= NAMES.keys()
+
+
+def parts_of(kv: KV) -> list[Part]:
+    """The states as parts of a file; the bytes are the tensors' own where these are contiguous."""
+    return [_part(name, tensor) for name, tensor in _tensors(kv).items()]
+
+
+def read(path: Path, key: str, trusted: Callable[[str], bool]) -> tuple[KV, str]:
+    """The states in a file, whose pages are loaded when they are read, and its checksum.
+
+    A file whose checksum is `trusted` is not read through. Raises FileNotFoundError when there is
+    none, DamagedFileError for one that is not what it must be, OSError when it cannot be read.
+    """
+    for _ in range(TRIES):
+        before = path.stat().st_ino
+        try:
+            told, tensors = _opened(path)
+        except (DamagedFileError, RuntimeError):
+            if path.stat().st_ino == before:
+                raise
+            continue
+        if path.stat().st_ino == before:
+            break
+    else:
+        raise OSError(f"{path} is replaced again and again")
+    files.check_told(told, key)
+    kv = _states(tensors, int(told[files.START]))
+    if not trusted(told[files.CHECKSUM]):
+        found = files.checksum(told, parts_of(kv))
+        if found != told[files.CHECKSUM]:
+            raise DamagedFileError(f"has checksum {found}, not {told[files.CHECKSUM]}")
+    return kv, told[files.CHECKSUM]
+
+
+def told_by(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, list[int]]]]:
+    """What a file's header says: metadata, and dtype and shape of each tensor. Raises as `read`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+            return file.metadata() or {}, shapes
+    except SafetensorError as error:
+        raise DamagedFileError(f"is no whole safetensors file: {error}") from None
+
+
+def _opened(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return file.metadata() or {}, tensors
+    except SafetensorError as error:
+        raise DamagedFileError(f"is no whole safetensors file: {error}") from None
+
+
+def _tensors(kv: KV) -> dict[str, Tensor]:
+    named = {f"key.{layer}": tensor for layer, tensor in enumerate(kv.keys)}
+    named |= {f"value.{layer}": tensor for layer, tensor in enumerate(kv.values)}
+    return named | {f"side.{name}": tensor for name, tensor in kv.side.items()}
+
+
+def _part(name: str, tensor: Tensor) -> Part:
+    shape = tuple(tensor.shape)
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return Part(name, NAMES[tensor.dtype], shape, flat.data)
+
+
+def _states(tensors: Mapping[str, Tensor], start: int) -> KV:
+    side = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("side.")}
+    layers = (len(tensors) - len(side)) // 2
+    keys, values = ([f"{part}.{layer}" for layer in range(layers)] for part in ("key", "value"))
+    if not layers or {*keys, *values, *(f"side.{name}" for name in side)} != tensors.keys():
+        raise DamagedFileError("holds other tensors than attention states")
+    shapes = [tensors[name].shape for name in (*keys, *values)]
+    lengths = [shape[1] for shape in shapes if len(shape) == 3]
+    lengths += [tensor.shape[0] for tensor in side.values() if tensor.ndim]
+    if len(lengths) < len(tensors) or len(set(lengths)) != 1:
+        raise DamagedFileError("holds tensors of other shapes than attention states have")
+    return KV(
+        tuple(tensors[name] for name in keys),
+        tuple(tensors[name] for name in values),
+        start,
+        MappingProxyType(side),
+    )
