@@ -14,7 +14,7 @@ from langchain_core.prompts import BasePromptTemplate
 from langchain_promptcache.documents import DocumentSource, Splitter, texts_of
 from langchain_promptcache.settings import EngineSettings
 from langchain_promptcache.templates import DOCUMENT_VARIABLE
-from promptcache import CachedDocuments
+from promptcache import CachedDocuments, Expected
 from promptcache.errors import OptionError, kind_of
 
 
@@ -35,6 +35,7 @@ class DocumentCaching(EngineSettings):
         *,
         splitter: Splitter | None = None,
         document_variable: str = DOCUMENT_VARIABLE,
+        context: str | Expected | None = None,
         progress: bool = True,
         pin: bool = False,
     ) -> CachedDocuments:
@@ -47,12 +48,16 @@ class DocumentCaching(EngineSettings):
 
         With the chain's `prompt` documents are encoded now, after what that prompt has in front
         of its `document_variable`; without, when a first request shows what stands before them.
-        `pin` keeps them from being evicted. Raises TemplateError for a prompt in which it cannot
-        be known what stands before the documents, OptionError for what is not a splitter, and
+        `context="expected"` encodes them several times, after that and another text each time, and
+        keeps the mean, which is nearer to a full prefill (see `PromptCache`). `pin` keeps them
+        from being evicted. Raises TemplateError for a prompt in which it cannot be known what
+        stands before the documents, OptionError for what is not a splitter or a context, and
         PromptError for what is not a document.
         """
         intake = Intake(self, prompt, document_variable=document_variable)
-        return intake.take(documents, splitter=splitter, progress=progress, pin=pin)
+        return intake.take(
+            documents, splitter=splitter, context=context, progress=progress, pin=pin
+        )
 
     def forget_documents(self, documents: DocumentSource) -> int:
         """Take documents out of the register, and their states out of the store.
@@ -96,10 +101,15 @@ class Intake:
         documents: DocumentSource,
         *,
         splitter: Splitter | None = None,
+        context: str | Expected | None = None,
         progress: bool = False,
         pin: bool = False,
     ) -> CachedDocuments:
         """Register documents, and encode them if it is known what they stand behind."""
         return self.engine.cache_documents(
-            texts_of(documents, splitter), **self._front, progress=progress, pin=pin
+            texts_of(documents, splitter),
+            **self._front,
+            context=context,
+            progress=progress,
+            pin=pin,
         )

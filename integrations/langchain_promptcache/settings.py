@@ -78,8 +78,10 @@ class EngineSettings(BaseModel):
     dtype: str = "auto"
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """What transformers' `from_pretrained` takes besides."""
-    store: Annotated[Store | None, SkipValidation] = Field(default=None, exclude=True, repr=False)
-    """Where attention states are kept; default: memory."""
+    store: Annotated[Store | str | Path | None, SkipValidation] = Field(
+        default=None, exclude=True, repr=False
+    )
+    """Where attention states are kept, or the name of a folder; default: memory alone."""
     namespace: str = ""
     """Keeps tenants apart: modules of one are never found by another."""
     chat_template: str | None = Field(default=None, repr=False)

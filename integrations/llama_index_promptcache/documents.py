@@ -22,7 +22,7 @@ from llama_index.core.schema import (
     TransformComponent,
 )
 
-from promptcache import CachedDocuments, PromptCache
+from promptcache import CachedDocuments, Expected, PromptCache
 from promptcache.errors import OptionError, PromptError, kind_of
 from promptcache.pml import Schema
 from promptcache.prompts import FramedText
@@ -53,6 +53,7 @@ class CachesDocuments(Protocol):
         documents: DocumentSource,
         prompt: BasePromptTemplate | None = None,
         *,
+        context: str | Expected | None = None,
         progress: bool = True,
         pin: bool = False,
     ) -> CachedDocuments:

@@ -24,7 +24,7 @@ from llama_index_promptcache.framing import (
 )
 from llama_index_promptcache.templates import schema_of, text_before_documents
 from llama_index_promptcache.translation import Translator
-from promptcache import CachedDocuments
+from promptcache import CachedDocuments, Expected
 from promptcache.pml import Schema
 
 
@@ -37,6 +37,7 @@ class Filling(Asking):
         prompt: BasePromptTemplate | None = None,
         *,
         splitter: TransformComponent | None = None,
+        context: str | Expected | None = None,
         progress: bool = True,
         pin: bool = False,
     ) -> CachedDocuments:
@@ -45,13 +46,18 @@ class Filling(Asking):
         A reader is read lazily, and each of its documents split when its turn comes. What is
         there already is not encoded again, so after an interruption the same call goes on where
         it stopped. With the template `prompt` documents are encoded now, after what it has in
-        front of them; without, when a first prompt shows what stands before them. `pin` keeps
-        them from being evicted. Raises TemplateError for a prompt in which it cannot be known
-        what stands before the documents, and PromptError for what is not a document.
+        front of them; without, when a first prompt shows what stands before them.
+        `context="expected"` encodes them several times, after that and another text each time, and
+        keeps the mean, which is nearer to a full prefill (see `PromptCache`). `pin` keeps them
+        from being evicted. Raises TemplateError for a prompt in which it cannot be known what
+        stands before the documents, OptionError for what is no context, and PromptError for what
+        is not a document.
         """
         texts = texts_of(documents, splitter)
         front = Front() if prompt is None else self.front_of(prompt)
-        return self.engine.cache_documents(texts, **front, progress=progress, pin=pin)
+        return self.engine.cache_documents(
+            texts, **front, context=context, progress=progress, pin=pin
+        )
 
     def forget_documents(self, documents: DocumentSource) -> int:
         """Take documents out of the register, and their states out of the store.

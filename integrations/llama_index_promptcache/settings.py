@@ -127,7 +127,7 @@ class EngineSettings(BaseComponent):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         revision: str | None = None,
         dtype: str | None = None,
-        store: Store | None = None,
+        store: Store | str | Path | None = None,
         namespace: str | None = None,
         chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,

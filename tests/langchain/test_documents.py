@@ -87,6 +87,16 @@ def test_caching_for_a_prompt_twice_encodes_once(llm: ChatPromptCache) -> None:
     assert (again.known, again.encoded) == (len(DOCUMENTS), 0)
 
 
+def test_documents_may_be_encoded_as_expected_states(llm: ChatPromptCache) -> None:
+    llm.cache_documents(DOCUMENTS, prompt=PROMPT, context="expected", progress=False)
+    chain = create_stuff_documents_chain(llm, PROMPT)
+    with llm.engine.recording() as replies:
+        chain.invoke({"context": DOCUMENTS[::-1], "input": "Why?"})
+    texts = {document.page_content for document in DOCUMENTS}
+    assert {span.context for span in replies[-1].trace if span.text in texts} == {"expected"}
+    assert replies[-1].usage.encoded == 0
+
+
 def test_a_prompt_without_the_variable_caches_nothing(llm: ChatPromptCache) -> None:
     with pytest.raises(TemplateError, match="no variable 'docs'"):
         llm.cache_documents(DOCUMENTS, prompt=PROMPT, document_variable="docs", progress=False)

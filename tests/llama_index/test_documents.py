@@ -57,6 +57,17 @@ def test_nodes_scored_nodes_documents_and_texts_may_be_mixed_and_come_from_a_gen
     assert list(drawn) == [*TEXTS, "More."]
 
 
+def test_nodes_may_be_encoded_as_expected_states() -> None:
+    llm = tiny_llm()
+    prompt = DEFAULT_TEXT_QA_PROMPT_SEL.select(llm)
+    llm.cache_documents(NODES, prompt=prompt, context="expected", progress=False)
+    with llm.engine.recording() as replies:
+        Accumulate(llm=llm).synthesize(QUESTION, scored(NODES))
+    spans = [span for reply in replies for span in reply.trace if span.text in TEXTS]
+    assert {span.context for span in spans} == {"expected"}
+    assert sum(reply.usage.encoded for reply in replies) == 0
+
+
 def test_what_has_no_text_is_skipped() -> None:
     images = [
         ImageNode(image_url="http://localhost/a.png"),
