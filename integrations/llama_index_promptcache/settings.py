@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
 from llama_index.core.bridge.pydantic import (
