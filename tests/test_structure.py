@@ -22,7 +22,7 @@ LAYERS = [
     "memory", "account", "headers", "contexts", "messages", "prompts", "templates", "options",
     "joining", "expectations", "ranking", "planning", "pipeline", "batching", "placing", "marks",
     "misses", "shelf", "refining", "stream", "recording", "served", "answering", "asking", "engine",
-    "observing", "parameters", "pocket", "bench", "cli",
+    "observing", "parameters", "pocket", "bench", "store_commands", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

@@ -1,4 +1,4 @@
-"""The command line: `promptcache lint | translate | demo | probe | check | bench`."""
+"""The command line: what `promptcache COMMAND` takes, and what that is handed to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from promptcache.bench.commands import app as bench
 from promptcache.bench.fidelity.commands import check
 from promptcache.errors import MissingExtraError, OptionError, PromptCacheError
+from promptcache.store_commands import gc, ls, verify
 
 app = typer.Typer(
     help="Reuse the attention states of documents, in any order.",
@@ -23,6 +24,8 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.command()(check)
+for command in (ls, verify, gc):
+    app.command()(command)
 
 
 def main() -> None:

@@ -120,9 +120,11 @@ def test_another_process_finds_what_this_one_wrote_and_is_found(tmp_path: Path) 
     mine = DiskStore(tmp_path, MIB)
     mine.put("mine", states(4))
     ran = bare(
-        "import sys; from promptcache.store.disk import DiskStore\n"
-        "store = DiskStore(sys.argv[1], 1 << 20)\n"
-        "assert store.put('theirs', store.get('mine'))",
+        "from promptcache.store.disk import DiskStore\n"
+        "from promptcache.store.memory import MemoryStore\n"
+        "from promptcache.store.tiers import Tiers\n"
+        "store = Tiers(MemoryStore(1 << 20), DiskStore(sys.argv[1], 1 << 20))\n"
+        "assert store.put('theirs', store.get('mine'))  # written before the process ends",
         tmp_path,
     )
     ran.communicate()

@@ -138,6 +138,22 @@ class DiskStore:
             self._warn("delete", error)
             return False
 
+    def verify(self, key: str) -> str | None:
+        """Read a file through, which does not count as use: what is wrong with it, or None.
+
+        A damaged one is set aside. Raises OSError for one that cannot be read or moved.
+        """
+        path = self.folder.path_of(_name(key))
+        try:
+            inode = path.stat().st_ino
+            states.read(path, key, lambda _: False)
+        except FileNotFoundError:
+            return None
+        except DamagedFileError as error:
+            self.folder.set_aside(key, inode)
+            return str(error)
+        return None
+
     def keys(self) -> list[str]:
         """Every key, least recently used by any process first."""
         return list(self.folder.files())

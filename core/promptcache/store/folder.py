@@ -156,7 +156,7 @@ class Folder:
 
     def check_integrity(self) -> None:
         """Assert that what it counts is what lies there, and that this keeps the budget."""
-        with self._lock:
+        with self._changing, self._lock:
             self._refresh()
             counted = {key: file.nbytes for key, file in self._files.items()}
             self._scan()
