@@ -50,8 +50,8 @@ class PromptCache(ServedModel):
     share a context (see `contexts`). `context` is what modules are encoded after: "preamble";
     "expected", or `Expected` with texts of one's own, which is nearer to a full prefill and takes
     several times as long to encode, once (see `cache_documents` and `refine`); or "bare", the BOS
-    token alone, which is far less faithful. `graphs` says whether forwards over few tokens are
-    recorded as CUDA graphs and replayed; unless it is given, they are where they can be.
+    token alone, which is far less faithful. `graphs` lets forwards over few tokens be recorded as
+    CUDA graphs and replayed, on a GPU.
 
     Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
     works instead; OptionError for a setting that is not valid, in the model's generation config
@@ -72,7 +72,7 @@ class PromptCache(ServedModel):
         learn_contexts: bool = True,
         context: str | Expected = "preamble",
         conversations: bool = True,
-        graphs: bool | None = None,
+        graphs: bool = False,
     ) -> None:
         super().__init__(
             model,

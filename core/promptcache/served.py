@@ -6,7 +6,6 @@ how it is asked for, is the engine's.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -35,8 +34,6 @@ from promptcache.stream import end_tokens
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.tokenize import SegmentTokenizer
 
-log = logging.getLogger("promptcache")
-
 
 class ServedModel:
     """A model, its tokenizer and chat template, and the store of its modules."""
@@ -55,7 +52,7 @@ class ServedModel:
         learn_contexts: bool,
         context: Wanted,
         conversations: bool,
-        graphs: bool | None,
+        graphs: bool,
     ) -> None:
         loading.check_model(model, tokenizer)
         generation_settings(model)
@@ -67,8 +64,8 @@ class ServedModel:
         self.window = window_of(model.config)
         self._runner = ModelRunner(model)
         self.traits = probe(self._runner)
-        if graphs is not False:
-            self._record_forwards(required=graphs is True)
+        if graphs and (reason := record_forwards(self._runner, self.traits, self.window)):
+            raise OptionError(f"graphs=True cannot be: {reason}. Leave graphs out.")
         self._segments = SegmentTokenizer(tokenizer)
         self.store: Store = opened(store, self._runner.device)
         self._fingerprint = Fingerprint(model, self._segments.fingerprint(), self.traits.attention)
@@ -92,14 +89,6 @@ class ServedModel:
         self._template = template
         bos = self._segments.decode(self._segments.bos_ids)
         self._prompts = Prompts(template, Contexts(learn=learn_contexts), bos)
-
-    def _record_forwards(self, *, required: bool) -> None:
-        """Let forwards be recorded, where they can be. OptionError where they must be."""
-        reason = record_forwards(self._runner, self.traits, self.window)
-        if required and reason:
-            raise OptionError(f"graphs=True cannot be: {reason}. Leave graphs out.")
-        if reason:
-            log.debug("forwards are not recorded: %s", reason)
 
     @property
     def has_chat_template(self) -> bool:
