@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from promptcache import (
+    DiskStore,
     Exact,
     Expected,
     FirstK,
@@ -20,6 +23,8 @@ from promptcache import (
     PromptCache,
     Selective,
     Sensitive,
+    Store,
+    Tiers,
 )
 from promptcache.clock import Clock
 from promptcache.reuse import ReusePolicy
@@ -31,6 +36,8 @@ from support.zoo import FAMILIES, model
 DOCUMENTS = [f"Document {i}: {'abcdefg'[i] * (3 * i + 4)} is the answer." for i in range(7)]
 BUDGET = 60_000
 """Bytes: a few modules of these models, so that most requests evict some."""
+DISK_BUDGET = 3 * BUDGET
+"""Bytes: more of them, and not all."""
 SCHEMA = """
 <schema name="trip"><system>You plan trips.</system><user>
 <module name="plan">Plan a trip of <param name="days" len="8" default="a week"/> for two.
@@ -85,6 +92,11 @@ class Forget:
 
 
 @dataclass(frozen=True)
+class Restart:
+    """Another process: what is in memory goes, what is on disk stays."""
+
+
+@dataclass(frozen=True)
 class Refine:
     """What stands after its preamble becomes expected states, and modules are ranked."""
 
@@ -123,11 +135,20 @@ EVENTS = st.lists(
 )
 
 
-Event = Request | Marked | Evict | Forget | Refine
+LASTING = st.lists(
+    st.one_of(REQUESTS, MARKED, st.sampled_from([Restart(), Evict(), Refine()])),
+    min_size=2,
+    max_size=8,
+)
 
 
-def engine_for(family: str, context: str | Expected) -> PromptCache:
-    store = MemoryStore(BUDGET)
+Event = Request | Marked | Evict | Forget | Restart | Refine
+
+
+def engine_for(family: str, context: str | Expected, folder: Path | None) -> PromptCache:
+    store: Store = MemoryStore(BUDGET)
+    if folder is not None:
+        store = Tiers(store, DiskStore(folder, DISK_BUDGET))
     cache = PromptCache(model(family), byte_tokenizer(), store=store, context=context)
     cache.cache_documents(DOCUMENTS, progress=False)
     cache.add_schema(SCHEMA, encode=False)
@@ -145,11 +166,25 @@ def check(cache: PromptCache, request: Request | Marked) -> None:
     assert torch.allclose(got.logits[0], expected, atol=1e-4), request
 
 
-def run_history(family: str, context: str | Expected, events: list[Event]) -> None:
-    cache = engine_for(family, context)
-    for event in events:
+def run_history(
+    family: str, context: str | Expected, events: list[Event], folder: Path | None = None
+) -> None:
+    """Hold every answer of a history against the plain model.
+
+    With a `folder`, two engines take turns, as two processes would that share it.
+    """
+    engines = [engine_for(family, context, folder)]
+    if folder is not None:
+        engines.append(engine_for(family, context, folder))
+    for number, event in enumerate(events):
+        place = number % len(engines)
+        cache = engines[place]
         if isinstance(event, Evict):
             cache.store.evict()
+        elif isinstance(event, Restart):
+            assert isinstance(cache.store, Tiers)
+            cache.store.flush()
+            engines[place] = engine_for(family, context, folder)
         elif isinstance(event, Refine):
             cache.refine(progress=False)
             cache.settle(60)
@@ -160,6 +195,9 @@ def run_history(family: str, context: str | Expected, events: list[Event]) -> No
         else:
             check(cache, event)
         cache.store.check_integrity()
+    for cache in engines:
+        if isinstance(cache.store, Tiers):
+            cache.store.flush()
 
 
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
@@ -172,6 +210,26 @@ def test_logits_never_depend_on_what_was_asked_or_evicted_before(
     family: str, context: str | Expected, events: list[Event]
 ) -> None:
     run_history(family, context, events)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=QUIET,
+          phases=[Phase.explicit, Phase.reuse, Phase.generate], derandomize=True)  # fmt: skip
+@given(family=st.sampled_from(sorted(FAMILIES)), context=CONTEXTS, events=LASTING)
+def test_logits_never_depend_on_what_another_process_left_on_disk(
+    family: str, context: str | Expected, events: list[Event]
+) -> None:
+    with TemporaryDirectory() as folder:
+        run_history(family, context, events, Path(folder))
+
+
+@pytest.mark.stress
+@settings(max_examples=2_000, deadline=None, suppress_health_check=QUIET)
+@given(family=st.sampled_from(sorted(FAMILIES)), context=CONTEXTS, events=LASTING)
+def test_logits_never_depend_on_the_disk_in_two_thousand_histories(
+    family: str, context: str | Expected, events: list[Event]
+) -> None:
+    with TemporaryDirectory() as folder:
+        run_history(family, context, events, Path(folder))
 
 
 @pytest.mark.stress

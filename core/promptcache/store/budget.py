@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from promptcache.errors import BudgetError
+from promptcache.store.folder import Folder
 
 
 def default_budget(device: torch.device) -> int:
@@ -23,7 +24,7 @@ def default_disk_budget(folder: Path) -> int:
 
     What the folder holds already counts as free, so that a restart does not shrink the budget.
     """
-    held = sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
+    held = Folder(folder, 0).nbytes
     return max(1, (shutil.disk_usage(folder).free + held) // 4)
 
 
