@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 
@@ -48,6 +48,15 @@ class Expectations:
         with self._lock:
             for run in runs:
                 self._wanted.pop(run, None)
+
+    def forget(self, names: Collection[str]) -> None:
+        """Forget the modules of these names, in any schema."""
+        with self._lock:
+            self._wanted = {
+                run: expected
+                for run, expected in self._wanted.items()
+                if run.name not in names and run.name.rpartition(".")[2] not in names
+            }
 
     def of(self, run: ModuleRun) -> ModuleRun:
         """The run whose states stand for this one: the same, or its expected states."""

@@ -161,6 +161,7 @@ class Shelf:
         if isinstance(documents, str) or not isinstance(documents, Iterable):
             raise PromptError(f"the documents are {kind_of(documents)}; expected several texts")
         known = 0
+        forgotten: set[str] = set()
         for text in documents:
             check_text(text, "a document")
             key = key_of(text)
@@ -170,6 +171,8 @@ class Shelf:
                 for name in (key, *self._names.pop(key, ())):
                     self.texts.pop(name, None)  # another thread may forget it, too
                     self._library.delete_named(name)
+                    forgotten.add(name)
+        self._pipeline.expectations.forget(forgotten)
         return known
 
     def _name(self, names: Mapping[str, str]) -> None:

@@ -148,6 +148,17 @@ def test_contexts_differ_by_document_and_by_decoys() -> None:
     assert len({cache._library.key(run) for run in cache._library.held()} - keys) == 1
 
 
+def test_a_document_that_was_forgotten_is_a_new_one_when_it_comes_again() -> None:
+    cache = engine()
+    both = {"preamble": "Read:\n", "progress": False}
+    cache.cache_documents(DOCUMENTS, context="expected", **both)
+    cache.forget_documents(DOCUMENTS[:1])
+    cache.cache_documents(DOCUMENTS[:1], progress=False)
+    reply = cache.generate_text("Read:\n" + "\n".join(DOCUMENTS) + "\nWell?", max_new_tokens=1)
+    served = [s.context for s in reply.trace if s.text in DOCUMENTS]
+    assert served == ["preamble", "expected", "expected"]
+
+
 def test_asking_for_the_preamble_again_takes_expected_states_out_of_service() -> None:
     cache = engine(context="expected")
     both = {"preamble": "Read:\n", "progress": False}
