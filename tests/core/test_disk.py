@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -84,6 +85,7 @@ def test_a_file_is_plain_safetensors_for_its_owner_alone(tmp_path: Path) -> None
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no list of what is mapped")
 def test_reading_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
     store = DiskStore(tmp_path, MIB)
     store.put("a", states(50))
@@ -268,3 +270,27 @@ def test_a_whole_file_of_other_tensors_is_no_file_of_states(tmp_path: Path) -> N
             files.write(file, head, parts)
         with pytest.raises(DamagedFileError, match="other tensors"):
             read(tmp_path / "a", "a", lambda _: False)
+
+
+def test_answers_of_many_threads_over_two_tiers_equal_those_of_memory_alone(
+    tmp_path: Path,
+) -> None:
+    orders = [(i % 6, (i + 2) % 6, (i + 3) % 6) for i in range(24)]
+
+    def answers(store: Store | None, workers: int) -> list[tuple[int, ...]]:
+        cache = engine(store)
+        cache.cache_documents(DOCUMENTS, progress=False)
+        with ThreadPoolExecutor(workers) as pool:
+            return list(
+                pool.map(
+                    lambda order: (
+                        cache.generate_messages(messages(*order), max_new_tokens=4).token_ids
+                    ),
+                    orders,
+                )
+            )
+
+    small = Tiers(MemoryStore(30_000), DiskStore(tmp_path, 70_000))
+    assert answers(small, 8) == answers(None, 1)
+    small.flush()
+    small.check_integrity()

@@ -180,6 +180,23 @@ def test_what_was_set_aside_goes_first_when_room_is_needed(tmp_path: Path) -> No
     assert not (tmp_path / DAMAGED / "k2.safetensors").exists()
 
 
+def test_a_file_that_cannot_be_read_is_a_miss_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmapped(*_: object, **__: object) -> None:
+        raise RuntimeError("mmap failed: Cannot allocate memory")
+
+    store = DiskStore(tmp_path, MIB)
+    for number in range(3):
+        store.put(f"k{number}", states(number))
+    with monkeypatch.context() as patch:
+        patch.setattr("promptcache.store.states.safe_open", unmapped)
+        assert [store.get(f"k{number}") for number in range(3)] == [None] * 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "cannot read attention states" in caplog.text
+    assert all(is_right(store.get(f"k{number}"), number) for number in range(3))
+
+
 def full(folder: Path, patch: pytest.MonkeyPatch) -> None:
     def no_room(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
@@ -141,7 +142,7 @@ class DiskStore:
     def verify(self, key: str) -> str | None:
         """Read a file through, which does not count as use: what is wrong with it, or None.
 
-        A damaged one is set aside. Raises OSError for one that cannot be read or moved.
+        A damaged one is set aside, where that can be. Raises OSError for one that cannot be read.
         """
         path = self.folder.path_of(_name(key))
         try:
@@ -150,7 +151,8 @@ class DiskStore:
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
-            self.folder.set_aside(key, inode)
+            with suppress(OSError):
+                self.folder.set_aside(key, inode)
             return str(error)
         return None
 

@@ -45,7 +45,7 @@ def read(path: Path, key: str, trusted: Callable[[str], bool]) -> tuple[KV, str]
         before = path.stat().st_ino
         try:
             told, tensors = _opened(path)
-        except (DamagedFileError, RuntimeError):
+        except (DamagedFileError, OSError):
             if path.stat().st_ino == before:
                 raise
             continue
@@ -80,6 +80,8 @@ def _opened(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             return file.metadata() or {}, tensors
     except SafetensorError as error:
         raise DamagedFileError(f"is no whole safetensors file: {error}") from None
+    except RuntimeError as error:  # torch's, where a file cannot be mapped
+        raise OSError(str(error)) from error
 
 
 def _tensors(kv: KV) -> dict[str, Tensor]:
