@@ -43,7 +43,7 @@ def ls(folder: Place) -> None:
     damaged = store.folder.damaged()
     console.print(
         f"{len(files)} modules of {models} models, {size(store.nbytes)}"
-        + (f", {len(damaged)} damaged files among them in {DAMAGED}/" if damaged else "")
+        + (f", {damaged} damaged files among them in {DAMAGED}/" if damaged else "")
     )
 
 

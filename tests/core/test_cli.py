@@ -133,11 +133,11 @@ def test_verify_says_what_is_damaged_and_fails_until_it_is_set_aside(cli: Cli, k
     order = DiskStore(kept, 10**6).keys()
     assert cli("verify", kept)[:2] == (0, "3 of 3 files are whole\n")
     assert DiskStore(kept, 10**6).keys() == order
-    path = kept / "bbbb-2.safetensors"
+    path = kept / "bbbb-2.kv.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\1")
     status, out, _ = cli("verify", kept)
     assert status == 1
-    assert "bbbb-2.safetensors has checksum crc32:" in out
+    assert "bbbb-2.kv.safetensors has checksum crc32:" in out
     assert "2 of 3 files are whole" in out
     assert cli("verify", kept)[:2] == (0, "2 of 2 files are whole\n")
     assert "1 damaged files among them" in cli("ls", kept)[1]

@@ -77,7 +77,7 @@ def test_parts_of_larger_tensors_are_written_as_the_states_that_they_are(tmp_pat
 def test_a_file_is_plain_safetensors_for_its_owner_alone(tmp_path: Path) -> None:
     store = DiskStore(tmp_path / "made" / "here", MIB)
     store.put("a", states())
-    path = store.folder.path / "a.safetensors"
+    path = store.folder.path / "a.kv.safetensors"
     assert set(load_file(path)) == {
         "key.0", "key.1", "value.0", "value.1", "side.rank", "side.place",
     }  # fmt: skip
@@ -92,7 +92,7 @@ def test_reading_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
     kv = store.get("a")
     assert kv is not None
     mapped = Path("/proc/self/maps").read_text()
-    assert "a.safetensors" in mapped
+    assert "a.kv.safetensors" in mapped
     store.delete("a")
     assert_equal(kv, states(50))  # what is mapped outlives its file
 
@@ -106,6 +106,20 @@ def test_the_budget_holds_for_all_files_of_all_stores_in_a_folder(tmp_path: Path
     assert second.keys()[-1] == "k39"
     assert first.keys() == second.keys()
     first.check_integrity()
+
+
+def test_other_files_in_the_folder_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "damaged").mkdir()
+    others = ["model.safetensors", "draft.tmp", "damaged/weights.safetensors"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"mine" * 10_000)
+    store = DiskStore(tmp_path, 5_000)
+    for number in range(5):
+        assert store.put(f"k{number}", states(20))
+    assert store.get("model") is None
+    store.folder.shrink(0)
+    assert store.nbytes == 0
+    assert all((tmp_path / name).stat().st_size == 40_000 for name in others)
 
 
 def test_what_one_store_reads_is_not_the_first_to_go_for_another(tmp_path: Path) -> None:

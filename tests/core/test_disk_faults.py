@@ -174,10 +174,10 @@ def test_what_was_set_aside_goes_first_when_room_is_needed(tmp_path: Path) -> No
         store.put(f"k{number}", states(number))
     store.folder.path_of("k2").write_bytes(b"damaged" * 4_000)
     assert DiskStore(tmp_path, MIB).get("k2") is None
-    assert (tmp_path / DAMAGED / "k2.safetensors").exists()
+    assert (tmp_path / DAMAGED / "k2.kv.safetensors").exists()
     store.put("k3", states(3))
     assert store.keys() == ["k0", "k1", "k3"]
-    assert not (tmp_path / DAMAGED / "k2.safetensors").exists()
+    assert not (tmp_path / DAMAGED / "k2.kv.safetensors").exists()
 
 
 def test_a_file_that_cannot_be_read_is_a_miss_and_said_once(

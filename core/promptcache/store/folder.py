@@ -19,9 +19,10 @@ from typing import BinaryIO
 
 from promptcache.store.lockfile import LockFile
 
-SUFFIX = ".safetensors"
-UNFINISHED = ".tmp"
-LOCK = ".lock"
+SUFFIX = ".kv.safetensors"
+UNFINISHED = ".kv.unfinished"
+"""How names end. Other files, a model's weights for instance, are neither counted nor removed."""
+LOCK = ".kv.lock"
 DAMAGED = "damaged"
 """The folder within for files that were set aside."""
 RESCAN = 60.0
@@ -65,7 +66,7 @@ class Folder:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all files, those set aside among them."""
+        """The bytes of its files, those set aside among them."""
         with self._lock:
             self._refresh()
             return self._total()
@@ -76,11 +77,11 @@ class Folder:
             self._refresh()
             return dict(sorted(self._files.items(), key=lambda item: item[1].used))
 
-    def damaged(self) -> dict[str, File]:
-        """The files that were set aside, by their names."""
+    def damaged(self) -> int:
+        """How many files were set aside."""
         with self._lock:
             self._refresh()
-            return dict(self._damaged)
+            return len(self._damaged)
 
     def touch(self, key: str) -> None:
         """Count a file as used now, for all processes."""
@@ -94,8 +95,7 @@ class Folder:
     def write(self, key: str, nbytes: int, fill: Callable[[BinaryIO], None]) -> bool:
         """Let `fill` write the file of a key, `nbytes` long, in place of the one that is there.
 
-        Nobody sees it before it is whole and on the disk. False when there is no room for it;
-        raises OSError when it cannot be written.
+        Nobody sees it before it is whole. False when there is no room; OSError when it fails.
         """
         with self._exclusive():
             with self._lock:
@@ -123,9 +123,8 @@ class Folder:
         if not self.path_of(key).exists():
             return False
         with self._exclusive(), self._lock:
-            there = key in self._files
             self._remove(key)
-            return there
+            return True
 
     def set_aside(self, key: str, inode: int) -> bool:
         """Move the file of a key out of the way; False when it is another file by now."""
@@ -144,13 +143,11 @@ class Folder:
             return True
 
     def shrink(self, budget: int) -> int:
-        """Remove all that was set aside, and files until `budget` bytes are left; how many bytes
-        that freed.
-        """
+        """Remove what was set aside, and files until `budget` bytes are left; the bytes freed."""
         with self._exclusive(), self._lock:
             before = self._total()
-            for name in list(self._damaged):
-                self._remove_damaged(name)
+            while self._damaged:
+                self._remove_damaged()
             self._evict(budget, spared="")
             return before - self._total()
 
@@ -186,10 +183,10 @@ class Folder:
             self._number = number
 
     def _scan(self) -> None:
-        files = _files_in(self.path)
-        self._files = {n.removesuffix(SUFFIX): f for n, f in files.items() if n.endswith(SUFFIX)}
-        self._unfinished = [name for name in files if name.endswith(UNFINISHED)]
-        self._damaged = _files_in(self.path / DAMAGED)
+        files = _files_in(self.path, SUFFIX)
+        self._files = {name.removesuffix(SUFFIX): file for name, file in files.items()}
+        self._unfinished = list(_files_in(self.path, UNFINISHED))
+        self._damaged = _files_in(self.path / DAMAGED, SUFFIX)
         self._scanned = time.monotonic()
 
     def _total(self) -> int:
@@ -202,7 +199,7 @@ class Folder:
         if nbytes > self.budget - stay:
             return False
         while self._total() + nbytes > self.budget and self._damaged:
-            self._remove_damaged(min(self._damaged, key=lambda name: self._damaged[name].used))
+            self._remove_damaged()
         self._evict(self.budget - nbytes, spared=key)
         return True
 
@@ -225,9 +222,10 @@ class Folder:
         self.path_of(key).unlink(missing_ok=True)
         self._files.pop(key, None)
 
-    def _remove_damaged(self, name: str) -> None:
-        (self.path / DAMAGED / name).unlink(missing_ok=True)
-        self._damaged.pop(name, None)
+    def _remove_damaged(self) -> None:
+        oldest = min(self._damaged, key=lambda name: self._damaged[name].used)
+        (self.path / DAMAGED / oldest).unlink(missing_ok=True)
+        del self._damaged[oldest]
 
     def _remove_unfinished(self) -> None:
         """Remove what dead writers left: a living one would hold the lock file."""
@@ -235,12 +233,12 @@ class Folder:
             (self.path / self._unfinished.pop()).unlink(missing_ok=True)
 
 
-def _files_in(folder: Path) -> dict[str, File]:
+def _files_in(folder: Path, suffix: str) -> dict[str, File]:
     found = {}
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with suppress(OSError):  # gone meanwhile
-                if entry.is_file():
+                if entry.name.endswith(suffix) and entry.is_file():
                     state = entry.stat()
                     found[entry.name] = File(state.st_size, state.st_mtime_ns)
     return found
