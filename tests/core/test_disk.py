@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from promptcache import DiskStore, MemoryStore, PromptCache, Reply, Store, Tiers
+from promptcache import DiskStore, MemoryStore, PromptCache, Reply, Sensitive, Store, Tiers
 from promptcache.errors import BudgetError, OptionError, StoreError
 from promptcache.kv import KV
 from promptcache.store import format as files
@@ -167,6 +167,30 @@ def test_an_engine_on_a_known_folder_reuses_everything_with_its_first_question(
         assert reply.token_ids == expected.token_ids
         assert reply.usage == expected.usage
         assert {span.tier for span in reply.trace.spans if span.module} == {tier}
+
+
+def test_an_engine_reads_straight_from_the_disk_without_a_tier_in_memory(tmp_path: Path) -> None:
+    answers = []
+    for store in (None, DiskStore(tmp_path)):
+        cache = engine(store)
+        cache.cache_documents(DOCUMENTS, progress=False)
+        asked = [messages(0, 1), messages(2, 0, 1), messages(2, 0, 1)]
+        answers.append([cache.generate_messages(m, max_new_tokens=6).token_ids for m in asked])
+    assert answers[0] == answers[1]
+    assert len(DiskStore(tmp_path).keys()) == 4  # the preamble and three documents
+
+
+def test_rankings_outlive_the_process_that_made_them(tmp_path: Path) -> None:
+    def unranked() -> bool:
+        cache = engine(tmp_path, reuse=Sensitive(0.2), conversations=False)
+        cache.cache_documents(DOCUMENTS, progress=False)
+        reply = cache.generate_messages(messages(1, 0), max_new_tokens=2)
+        cache.settle(60)
+        written(cache)
+        return any("ranked" in warning for warning in reply.trace.warnings)
+
+    assert unranked()
+    assert not unranked()
 
 
 def test_pocket_encodes_no_document_that_an_earlier_process_did(tmp_path: Path) -> None:
