@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from langchain_promptcache.documents import text_of
-from promptcache import Modular, PromptCache, ReusePolicy, Store
+from promptcache import Expected, Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS
 from promptcache.options import RequestOptions, checked_policy
@@ -38,7 +38,7 @@ from promptcache.parameters import (
 
 OF_LOADING = (
     "revision", "device", "dtype", "model_kwargs", "store", "namespace", "chat_template",
-    "chat_template_kwargs", "conversations",
+    "chat_template_kwargs", "context", "conversations",
 )  # fmt: skip
 """The settings that only matter while the engine is made, beside the model's name."""
 OF_GENERATION = (
@@ -87,6 +87,8 @@ class EngineSettings(BaseModel):
     """Keeps tenants apart: modules of one are never found by another."""
     chat_template: str | None = Field(default=None, repr=False)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    context: Annotated[str | Expected, SkipValidation] = "preamble"
+    """What modules are encoded after: "preamble", "expected" or "bare" (see `PromptCache`)."""
     conversations: bool = True
     """Whether what a prompt and its answer computed is kept for a next turn."""
     reuse: ReusePolicy | None = None

@@ -21,7 +21,8 @@ OF_FILES = (
 """What says how files are read and where they go."""
 OF_LOADING = (
     *OF_FILES, "model", "tokenizer", "store", "namespace", "chat_template",
-    "chat_template_kwargs", "conversations", "stopping_ids", "tokenizer_outputs_to_remove",
+    "chat_template_kwargs", "context", "conversations", "stopping_ids",
+    "tokenizer_outputs_to_remove",
 )  # fmt: skip
 """The parameters that only matter while the engine is made, beside the model's name."""
 

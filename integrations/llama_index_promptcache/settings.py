@@ -29,7 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llama_index_promptcache.loading import OF_LOADING, around, loaded, name_of
 from llama_index_promptcache.written import as_written, is_plain, read_back
-from promptcache import Modular, PromptCache, ReusePolicy, Store
+from promptcache import Expected, Modular, PromptCache, ReusePolicy, Store
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS, check_option
 from promptcache.options import RequestOptions, checked_policy
@@ -132,6 +132,7 @@ class EngineSettings(BaseComponent):
         namespace: str | None = None,
         chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        context: str | Expected | None = None,
         conversations: bool | None = None,
         stopping_ids: Sequence[int] | None = None,
         tokenizer_outputs_to_remove: Sequence[str] | None = None,
@@ -140,9 +141,11 @@ class EngineSettings(BaseComponent):
         """Load the model, unless there is an `engine`; `settings` are this class's fields.
 
         `device_map` names one device, "auto" the GPU if there is one. `stopping_ids` are tokens
-        that end an answer beside the model's own. `tokenizer_outputs_to_remove` asks for nothing:
-        token ids are all that the model is given of its tokenizer's. Raises OptionError for a
-        name or a value that cannot be used, ModelError for a model that cannot be loaded.
+        that end an answer beside the model's own. `context` is what modules are encoded after:
+        "preamble", "expected" or "bare" (see `PromptCache`). `tokenizer_outputs_to_remove` asks
+        for nothing: token ids are all that the model is given of its tokenizer's. Raises
+        OptionError for a name or a value that cannot be used, ModelError for a model that cannot
+        be loaded.
         """
         settings = with_our_names(settings, ALIASES)
         refuse_unknown(settings, type(self).model_fields, [*ALIASES, *OF_LOADING], ELSEWHERE)
@@ -159,6 +162,7 @@ class EngineSettings(BaseComponent):
             "namespace": namespace,
             "chat_template": chat_template,
             "chat_template_kwargs": chat_template_kwargs,
+            "context": context,
             "conversations": conversations,
         }
         options = {name: value for name, value in given.items() if value is not None}

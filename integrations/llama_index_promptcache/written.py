@@ -22,7 +22,7 @@ log = logging.getLogger("promptcache")
 
 PLAIN = (
     "tokenizer_name", "revision", "dtype", "device_map", "namespace", "chat_template",
-    "chat_template_kwargs", "conversations",
+    "chat_template_kwargs", "context", "conversations",
 )  # fmt: skip
 """The parameters of loading that are written."""
 FUNCTIONS = (

@@ -123,3 +123,11 @@ def test_a_prompt_that_is_no_template_is_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(OptionError, match=f"prompt is {said}; expected a prompt template"):
         kind(engine=tiny_engine()).cache_documents(DOCUMENTS, prompt=prompt, progress=False)
+
+
+def test_an_engine_encodes_all_documents_in_the_context_that_is_set() -> None:
+    llm = ChatPromptCache(model="pocket", context="expected", max_tokens=1)
+    llm.cache_documents(DOCUMENTS, prompt=PROMPT, progress=False)
+    assert {str(run.context.kind) for run in llm.engine._library.held()} == {"expected"}
+    with pytest.raises(OptionError, match="'preamble', 'expected', 'bare'"):
+        ChatPromptCache(model="pocket", context="none")

@@ -205,3 +205,12 @@ def test_documents_are_forgotten_as_they_were_given(forgotten: Any) -> None:
     assert again.encoded == len(NODES)
     with pytest.raises(PromptError, match="documents is a str; expected a reader"):
         llm.forget_documents("text")
+
+
+def test_an_engine_encodes_all_nodes_in_the_context_that_is_set_and_written() -> None:
+    llm = PromptCacheLLM(model_name="pocket", context="expected", max_new_tokens=1)
+    llm.cache_documents(NODES, prompt=DEFAULT_TEXT_QA_PROMPT_SEL.select(llm), progress=False)
+    assert {str(run.context.kind) for run in llm.engine._library.held()} == {"expected"}
+    assert PromptCacheLLM.from_dict(llm.to_dict()).engine.fingerprint == llm.engine.fingerprint
+    with pytest.raises(OptionError, match="'preamble', 'expected', 'bare'"):
+        PromptCacheLLM(model_name="pocket", context="none")
