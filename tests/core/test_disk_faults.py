@@ -27,18 +27,28 @@ from support.zoo import model
 MIB = 1 << 20
 TOKENS = 500
 WRITER = """
+import io, time
 from pathlib import Path
 from promptcache.store import format as files
 from promptcache.store.folder import Folder
 
 folder, first = Folder(Path(sys.argv[1]), 10 << 20), int(sys.argv[2])
 assert "torch" not in sys.modules
+
+def slowly(file):  # so that it dies in the middle more often than not
+    whole = io.BytesIO()
+    files.write(whole, head, parts)
+    for begin in range(0, len(whole.getvalue()), 8_000):
+        file.write(whole.getvalue()[begin : begin + 8_000])
+        file.flush()
+        time.sleep(0.001)
+
 for number in range(first, first + 10_000):
     key = f"k{number}"
     data = memoryview(number.to_bytes(4, "little") * (2 * 500 * 4))
     parts = [files.Part(name, "I32", (2, 500, 4), data) for name in ("key.0", "value.0")]
     head = files.header(files.about(key, 0, parts), parts)
-    folder.write(key, files.size(head, parts), lambda file: files.write(file, head, parts))
+    folder.write(key, files.size(head, parts), slowly)
     print(key, flush=True)
 """
 
