@@ -22,7 +22,7 @@ demo: $(READY)  ## cached RAG answers through a LangChain chain, with the embedd
 	$(BIN)/promptcache demo
 
 test: $(READY)  ## every test but the long ones
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
 check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .
