@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from promptcache import PromptCache
 from promptcache.kv import KV
 from promptcache.model import attention, lent, partial
-from promptcache.model.slots import POSITION
 from promptcache.model.lent import LentModules, Loan, Span
 from promptcache.model.partial import Merged, over_all, up_to
 from promptcache.model.runner import ModelRunner
 from promptcache.model.shared import Row, SharedArena
+from promptcache.model.slots import POSITION
 from promptcache.model.together import longest_row, refusal
 from promptcache.rotate import Rotation, moved
 from support.words import byte_tokenizer
