@@ -20,7 +20,7 @@ from promptcache.layout import Layout, ModuleRun, Piece
 
 SHIFT = 48
 """Added to every position, which changes no logits: a module that moves towards the beginning
-would have its context, or a decoy, at negative ones."""
+would have its context, or a decoy, at negative ones. Less where frequencies change with length."""
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def block_masked_logits(
     mask[~torch.tensor(seen)] = torch.finfo(torch.float32).min
     return model(
         input_ids=torch.tensor([[token[0] for token in tokens]]),
-        position_ids=torch.tensor([[token[1] + SHIFT for token in tokens]]),
+        position_ids=torch.tensor([[token[1] + _shift(model) for token in tokens]]),
         attention_mask=mask[None, None],
     ).logits[0, -1]
 
@@ -97,7 +97,7 @@ def block_masked_logits(
 def plain_states(model: PreTrainedModel, ids: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Full prefill: keys and values `[kv_heads, tokens, dim]` of each layer."""
     cache = DynamicCache()
-    _run(model, ids, -SHIFT, cache)
+    _run(model, ids, -_shift(model), cache)
     return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
 
@@ -150,7 +150,7 @@ def _append(
 def _run(model: PreTrainedModel, ids: Sequence[int], start: int, cache: DynamicCache) -> Tensor:
     arguments = {}
     if _takes_positions(model):
-        first = start + SHIFT
+        first = start + _shift(model)
         arguments["position_ids"] = torch.arange(first, first + len(ids))[None]
     return model(
         input_ids=torch.tensor([list(ids)]), past_key_values=cache, use_cache=True, **arguments
@@ -159,3 +159,8 @@ def _run(model: PreTrainedModel, ids: Sequence[int], start: int, cache: DynamicC
 
 def _takes_positions(model: PreTrainedModel) -> bool:
     return "position_ids" in inspect.signature(model.forward).parameters
+
+
+def _shift(model: PreTrainedModel) -> int:
+    kind = (getattr(model.config, "rope_parameters", None) or {}).get("rope_type")
+    return SHIFT // 3 if kind in ("dynamic", "longrope") else SHIFT
