@@ -18,11 +18,12 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "segments", "kv", "rotate", "decoys", "pml", "text", "store", "layout", "room",
-    "model", "reuse", "library", "conversations", "trace", "reply", "report", "background", "clock",
-    "memory", "account", "headers", "contexts", "messages", "prompts", "templates", "options",
-    "joining", "expectations", "ranking", "planning", "pipeline", "batching", "placing", "marks",
-    "misses", "shelf", "refining", "stream", "recording", "served", "answering", "asking", "engine",
-    "observing", "parameters", "pocket", "bench", "store_commands", "cli",
+    "model", "reuse", "library", "conversations", "trace", "reply", "report", "background",
+    "beside", "clock", "memory", "account", "headers", "contexts", "messages", "prompts",
+    "templates", "options", "joining", "expectations", "ranking", "planning", "pipeline",
+    "batching", "placing", "marks", "misses", "shelf", "refining", "stream", "recording", "served",
+    "answering", "asking", "engine", "observing", "parameters", "pocket", "bench", "store_commands",
+    "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +57,3 @@ async def in_thread(make: Callable[[], Generator[T]]) -> AsyncGenerator[T]:
             raise item.error
     finally:
         reader_left.set()
-
-
-def begun(work: Callable[[], R]) -> Future[R]:
-    """Do some work in a thread of its own, which does not keep the process from ending."""
-    future: Future[R] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # whoever asks for the result gets it
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return future

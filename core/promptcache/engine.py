@@ -18,10 +18,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from promptcache.answering import Answering
 from promptcache.asking import Asking
-from promptcache.background import begun
 from promptcache.batching import Batching
+from promptcache.beside import begun
 from promptcache.clock import Clock
 from promptcache.decoys import Expected, checked_context
+from promptcache.errors import OptionError
 from promptcache.messages import MessageLike, check_text
 from promptcache.model import load as loading
 from promptcache.pml import Prompt, Schema
@@ -93,6 +94,9 @@ class PromptCache(ServedModel):
         )
         self._asking = Asking(self._prompts, self._shelf)
         self._refining = Refining(self._library, self._pipeline.expectations)
+        self._bare = context == "bare"
+        if self._bare:
+            self._pipeline.expectations.rule_out()
         self._expected = context if isinstance(context, Expected) else Expected()
         self._recordings = Recordings()
         self._answering = Answering(
@@ -188,9 +192,10 @@ class PromptCache(ServedModel):
     def refine(self, *, progress: bool = True) -> int:
         """Replace states that stand after their preamble alone by expected ones; how many.
 
-        For what the store has now: documents that prompts were the first to show, or everything
-        that was encoded so. It takes as long as encoding each of them several times; requests
-        may run meanwhile, and their traces say which states served them.
+        For what this engine has encoded or used, and the store has now; a later process asks for
+        `context="expected"` when it registers them. It takes as long as encoding each of them
+        several times; requests may run meanwhile, each waiting for a few modules at most, and
+        their traces say which states served them.
         """
         return self._refining.refine(self._expected, progress=progress)
 
@@ -204,7 +209,7 @@ class PromptCache(ServedModel):
 
     def refine_in_background(self) -> Future[int]:
         """`refine`, in a thread of its own; the result comes when it is done."""
-        return begun(lambda: self.refine(progress=False))
+        return begun(lambda: self.refine(progress=False), "refining")
 
     def forget_documents(self, documents: Iterable[str]) -> int:
         """Take texts out of the register and their states out of the store; how many were known."""
@@ -216,6 +221,8 @@ class PromptCache(ServedModel):
         return [s.text for s in self._shelf.recognise(text) if s.kind is Kind.MODULE]
 
     def _checked(self, context: object) -> str | Expected | None:
+        if context is not None and self._bare:
+            raise OptionError(f"context={context!r:.80}: this engine encodes all modules bare")
         return None if context is None else checked_context(context, of_engine=False)
 
     # Requests.

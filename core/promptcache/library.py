@@ -76,6 +76,7 @@ class ModuleLibrary:
         self._named: dict[str, dict[str, ModuleRun]] = {}
         """Runs by their keys, by the names that they were fetched under."""
         self._most_names = NAMES
+        self._pinned: set[str] = set()
         self._in_flight: dict[str, Future[Record | None]] = {}
 
     @property
@@ -155,19 +156,31 @@ class ModuleLibrary:
             return
         before = self.fetch([run.beginning])[run.beginning].kv if run.context.ids else None
         [other] = encode_expected(self._runner, self._traits, [run.ids], before, [decoy])
-        side = MappingProxyType({**kv.side, SENSITIVITY: sensitivity(kv, other)})
-        self.store.put(key, replace(kv, side=side))
+        ranking = sensitivity(kv, other)
+        if (kv := self.store.get(key)) is not None:  # else it was forgotten or replaced meanwhile
+            side = MappingProxyType({**kv.side, SENSITIVITY: ranking})
+            self.store.put(key, replace(kv, side=side))
 
     def pin(self, runs: Iterable[ModuleRun]) -> None:
         """Keep the states of these runs from being evicted, now or once they are there."""
         for key in self._keys(runs).values():
+            self._pinned.add(key)
             self.store.pin(key)
+
+    def hand_over(self, old: str, new: str) -> None:
+        """Forget the states under a key that another's stand for from now on, pinned as it was."""
+        if old in self._pinned:
+            self._pinned.add(new)
+            self.store.pin(new)
+        self._pinned.discard(old)
+        self.store.delete(old)
 
     def delete_named(self, name: str) -> int:
         """Take the states of every module of this name, in any schema, out of the store."""
         with self._lock:
             named = [n for n in self._named if n == name or n.endswith(f".{name}")]
             keys = {key for n in named for key in self._named.pop(n)}
+        self._pinned -= keys
         return sum(self.store.delete(key) for key in keys)
 
     def held(self) -> dict[ModuleRun, str]:

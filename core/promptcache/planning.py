@@ -86,6 +86,8 @@ class Planner:
         self._window = window
         self._conversations = conversations
         self.expectations = Expectations(tokenizer.content_ids, self.longest)
+        if traits.movement.unmovable:
+            self.expectations.rule_out()
 
     @property
     def longest(self) -> int | None:

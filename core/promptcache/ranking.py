@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from threading import Lock
 
-from promptcache.background import begun
+from promptcache.beside import begun, is_ending
 from promptcache.decoys import Expected
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
@@ -34,14 +34,17 @@ class Ranking:
 
     def later(self, runs: Iterable[ModuleRun]) -> None:
         """Have these ranked soon. Those that are too long to stand behind a decoy never are."""
+        wanted = list(runs)
+        if not wanted:
+            return
         decoy = self._decoy()
         with self._lock:
-            for run in runs:
+            for run in wanted:
                 length = len(run.context.ids) + len(decoy) + len(run.ids)
                 if self._longest is None or length <= self._longest:
                     self._waiting[run] = None
             if self._waiting and self._working is None:
-                self._working = begun(self._work)
+                self._begin()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all are ranked. TimeoutError after `timeout` seconds."""
@@ -49,10 +52,16 @@ class Ranking:
         if working is not None:
             working.result(timeout)
 
+    def _begin(self) -> None:
+        try:
+            self._working = begun(self._work, "ranking")
+        except RuntimeError as error:  # the reply that asked for it is whole
+            log.warning("modules cannot be ranked now: %s", error)
+
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._waiting:
+                if not self._waiting or is_ending():
                     self._working = None
                     return
                 run = next(iter(self._waiting))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from tqdm.auto import tqdm
 
+from promptcache.beside import is_ending
 from promptcache.decoys import Expected
 from promptcache.expectations import AFTER_PREAMBLE, Expectations
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.memory import surviving_out_of_memory
-from promptcache.store import Store
 
 TOGETHER = 8
 """Modules that are encoded together: few, so that requests do not wait long for the model."""
@@ -30,24 +30,44 @@ class Refining:
         Requests that run meanwhile are served by the one or the other, and say by which.
         """
         held = self._library.held()
-        waiting = [run for run in held if run.context.kind in AFTER_PREAMBLE]
+        waiting = [
+            run
+            for run in held
+            if run.context.kind in AFTER_PREAMBLE and self._expectations.of(run) is run
+        ]
         done = 0
         with tqdm(total=len(waiting), unit="module", desc="refining", disable=not progress) as bar:
             for first in range(0, len(waiting), TOGETHER):
+                if is_ending():
+                    break
                 chunk = waiting[first : first + TOGETHER]
                 done += self._replace(chunk, [held[run] for run in chunk], expected)
                 bar.update(len(chunk))
         return done
 
     def _replace(self, runs: Sequence[ModuleRun], keys: Sequence[str], expected: Expected) -> int:
-        """Encode expected states of these runs, let them serve, and forget the old ones."""
-        store: Store = self._library.store
+        """Encode expected states of these runs, let them serve, and forget the old ones.
+
+        Only where the store keeps the new ones, and has the old ones still: what was forgotten
+        meanwhile stays so. Pins go over.
+        """
+        store = self._library.store
         wanted = self._expectations.expected(runs, expected)
-        surviving_out_of_memory(
+        if not wanted:
+            return 0
+        records = surviving_out_of_memory(
             lambda: self._library.fetch(wanted.values()), store, f"encoding {len(wanted)} modules"
         )
-        self._expectations.want(wanted)
+        there = set(store.keys())
+        done = {}
         for run, key in zip(runs, keys, strict=True):
-            if run in wanted:
-                store.delete(key)
-        return len(wanted)
+            new = wanted.get(run)
+            if new is None or not records[new].source.kept:
+                continue
+            if key not in there:
+                store.delete(records[new].source.key)
+                continue
+            self._library.hand_over(key, records[new].source.key)
+            done[run] = new
+        self._expectations.want(done)
+        return len(done)

@@ -249,9 +249,9 @@ class Shelf:
         """The runs as they are to be encoded: in that context, or the engine's own."""
         given, expectations = list(runs), self._pipeline.expectations
         wanted = self._context if context is None else context
-        if wanted == "preamble":
+        if context == "preamble":
             expectations.drop(given)
-        elif wanted != "bare":
+        elif wanted not in ("preamble", "bare"):
             expected = wanted if isinstance(wanted, Expected) else Expected()
             expectations.want(expectations.expected(given, expected))
         return [expectations.of(run) for run in given]

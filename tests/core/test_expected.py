@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from promptcache import Exact, Expected, Modular, PromptCache
+from promptcache import Exact, Expected, MemoryStore, Modular, PromptCache
 from promptcache.clock import Clock
 from promptcache.errors import OptionError
 from promptcache.model.expected import SENSITIVITY
@@ -166,6 +169,90 @@ def test_asking_for_the_preamble_again_takes_expected_states_out_of_service() ->
     cache.cache_documents(DOCUMENTS, context="preamble", **both)
     reply = cache.generate_text("Read:\n" + "\n".join(DOCUMENTS) + "\nWell?", max_new_tokens=1)
     assert {s.context for s in reply.trace if s.text in DOCUMENTS} == {"preamble"}
+
+
+def test_pinned_modules_are_pinned_as_expected_states_too() -> None:
+    cache = engine()
+    cache.cache_documents(DOCUMENTS, preamble="Read:\n", pin=True, progress=False)
+    assert cache.refine(progress=False) == 3
+    cache.store.evict()
+    reply = cache.generate_text("Read:\n" + "\n".join(DOCUMENTS) + "\nWell?", max_new_tokens=1)
+    served = {s.context: s.provenance for s in reply.trace if s.text in DOCUMENTS}
+    assert served == {"expected": Provenance.APPROXIMATE}
+
+
+def test_states_that_the_store_has_no_room_for_replace_none() -> None:
+    text = "Read:\n" + "\n".join(DOCUMENTS) + "\nWell?"
+    trial = engine()
+    trial.cache_documents(DOCUMENTS, preamble="Read:\n", pin=True, progress=False)
+    cache = engine(store=MemoryStore(trial.store.nbytes))
+    cache.cache_documents(DOCUMENTS, preamble="Read:\n", pin=True, progress=False)
+    assert cache.refine(progress=False) == 0
+    reply = cache.generate_text(text, max_new_tokens=1)
+    assert {s.context for s in reply.trace if s.text in DOCUMENTS} == {"preamble"}
+    assert reply.usage.encoded == 0
+
+
+def test_registering_again_leaves_expected_states_in_service() -> None:
+    cache = engine()
+    both = {"preamble": "Read:\n", "progress": False}
+    cache.cache_documents(DOCUMENTS, **both)
+    assert cache.refine(progress=False) == 3
+    assert cache.cache_documents(DOCUMENTS, **both).encoded == 0
+    assert {str(run.context.kind) for run in cache._library.held()} == {"expected"}
+
+
+@pytest.mark.parametrize("name", ["report.v2", "a"])
+def test_a_named_document_that_was_forgotten_is_forgotten(name: str) -> None:
+    cache = engine()
+    schema = '<schema name="s"><user>U<collection name="c"/></user></schema>'
+    cache.add_schema(schema)
+    for context, kind in (("expected", "expected"), (None, "preamble")):
+        cache.cache_documents({name: DOCUMENTS[0]}, schema="s", context=context, progress=False)
+        prompt = f'<prompt schema="s"><c><doc key="{name}"/></c>Well?</prompt>'
+        spans = cache.generate(prompt, max_new_tokens=1).trace
+        assert {s.context for s in spans if s.text == DOCUMENTS[0]} == {kind}
+        cache.forget_documents(DOCUMENTS[:1])
+
+
+def test_where_keys_cannot_be_moved_nothing_is_refined_and_exact_reuses_as_before() -> None:
+    cache = engine("gpt2", context="expected", reuse=Exact())
+    text = "Read:\n" + DOCUMENTS[0] + "\nWell?"
+    cache.cache_documents(DOCUMENTS, preamble="Read:\n", progress=False)
+    assert cache.refine(progress=False) == 0
+    reply = cache.generate_text(text, max_new_tokens=1)
+    assert reply.usage.exact > len(DOCUMENTS[0])
+
+
+def test_a_bare_engine_refuses_other_contexts_and_refines_nothing() -> None:
+    cache = engine(context="bare")
+    with pytest.raises(OptionError, match="encodes all modules bare"):
+        cache.cache_documents(DOCUMENTS, preamble="Read:\n", context="expected", progress=False)
+    cache.add_schema(SCHEMA)
+    assert cache.refine(progress=False) == 0
+
+
+ENDS = """
+from promptcache import PromptCache, Sensitive
+from support.words import byte_tokenizer
+from support.zoo import model
+
+cache = PromptCache(model("llama"), byte_tokenizer(), reuse=Sensitive(0.2))
+documents = [f"Document {n} is about {n * 7}, and no more of it." for n in range(15)]
+cache.cache_documents(documents, progress=False)
+ask = [{"role": "user", "content": "Read:\\n" + "\\n".join(documents) + "\\nWell?"}]
+cache.generate_messages(ask, max_new_tokens=1)
+cache.refine_in_background()
+"""
+
+
+def test_a_process_ends_in_peace_while_modules_are_ranked_and_refined() -> None:
+    tests = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS],
+        cwd=tests, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "terminate" in done.stderr) == (0, False), done.stderr
 
 
 @pytest.mark.parametrize(

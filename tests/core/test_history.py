@@ -157,6 +157,7 @@ def engine_for(family: str, context: str | Expected, folder: Path | None) -> Pro
 
 def check(cache: PromptCache, request: Request | Marked) -> None:
     got = cache._pipeline.run(request.segments(cache), request.policy, Clock(), room=1)
+    cache._pipeline.ranking.later(got.served.unranked)
     if request.policy.moves:
         reused, again = got.layout.reusable, got.served.missing
         expected = modular_logits(cache.model, got.layout, reused, again)

@@ -214,6 +214,7 @@ def test_settings_that_change_answers_are_told_to_caches_and_traces(llm: ChatPro
 
 CHANGES_NO_ANSWER = {"store", "conversations"}
 LOADED_OTHERWISE = {
+    "context": "expected",
     "revision": "other",
     "device": "cpu",
     "dtype": "bfloat16",

@@ -37,7 +37,7 @@ def encode_expected(
     means: list[_Mean] = [_Mean(start) for _ in rows]
     for decoy in decoys:
         [apart] = encode(runner, traits, [decoy], context)
-        behind = join([context, apart]) if context else apart
+        behind = join([_beside(context, apart), apart]) if context else apart
         for mean, kv in zip(means, encode(runner, traits, rows, behind), strict=True):
             mean.add(kv, traits)
     return [mean.states() for mean in means]
@@ -50,7 +50,7 @@ def sensitivity(kv: KV, other: KV) -> Tensor:
     """
     assert kv.start == other.start
     parts = zip((*kv.keys, *kv.values), (*other.keys, *other.values), strict=True)
-    return _summed([(a.float() - b.float()).square().sum((0, 2)) for a, b in parts])
+    return _summed([(a.to(b.device).float() - b.float()).square().sum((0, 2)) for a, b in parts])
 
 
 class _Mean:
@@ -88,6 +88,15 @@ class _Mean:
 def _summed(parts: Sequence[Tensor]) -> Tensor:
     """The sum of tensors that may be on several devices, on the first one's."""
     return torch.stack([part.to(parts[0].device) for part in parts]).sum(0)
+
+
+def _beside(kv: KV, other: KV) -> KV:
+    """The states alone, on the devices that those of another run are on."""
+    return KV(
+        tuple(a.to(b.device) for a, b in zip(kv.keys, other.keys, strict=True)),
+        tuple(a.to(b.device) for a, b in zip(kv.values, other.values, strict=True)),
+        kv.start,
+    )
 
 
 def _moved_keys(kv: KV, start: int, traits: Traits) -> Iterator[Tensor]:

@@ -47,7 +47,7 @@ def policy(written: str) -> ReusePolicy:
         name = call.func.id if isinstance(call.func, ast.Name) else written
         arguments = [ast.literal_eval(argument) for argument in call.args]
         named = {str(item.arg): ast.literal_eval(item.value) for item in call.keywords}
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
         raise OptionError(
             f"the policy {written!r:.80} cannot be read; expected a name, or a name with plain "
             f"arguments{valid(written, known(), what='policies')}"

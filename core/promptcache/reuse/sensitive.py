@@ -49,7 +49,8 @@ class Sensitive(ReusePolicy):
         pieces = [piece for piece in self.reused(layout) if not piece.exact]
         ranked = [piece for piece in pieces if _has_ranking(piece, records)]
         places = [place for piece in ranked for place in range(piece.start, piece.stop)]
-        chosen = [place for piece in pieces if piece not in ranked for place in self._first(piece)]
+        others = [piece for piece in pieces if not _has_ranking(piece, records)]
+        chosen = [place for piece in others for place in self._first(piece)]
         if places:
             scores = torch.cat([_scores(piece, records) for piece in ranked])
             order = torch.sort(scores, descending=True, stable=True).indices
@@ -66,8 +67,8 @@ class Sensitive(ReusePolicy):
         """What there is to say about modules that had no ranking."""
         names = ", ".join(sorted(modules)[:5]) + (", ..." if len(modules) > 5 else "")
         return (
-            f"unranked: {names}; FirstK stood in, with {self.ratio:.0%} of each module's tokens, "
-            "until they are ranked after this reply"
+            f"unranked: {names}; FirstK stood in, with the first {self.ratio:.0%} of the tokens of "
+            "each"
         )
 
 
