@@ -82,7 +82,8 @@ class Expectations:
         """The prompt, served by expected states wherever these were asked for."""
         if not self._decoys:
             return layout
-        runs = {piece.run: self.of(piece.run) for piece in layout.pieces if piece.run}
+        distinct = dict.fromkeys(piece.run for piece in layout.pieces if piece.run)
+        runs = {run: self.of(run) for run in distinct}
         pieces = tuple(
             replace(piece, run=run, exact=False)
             if piece.run and (run := runs[piece.run]) is not piece.run

@@ -59,7 +59,7 @@ class Refining:
             lambda: self._library.fetch(wanted.values()), store, f"encoding {len(wanted)} modules"
         )
         there = set(store.keys())
-        done = {}
+        done = 0
         for run, key in zip(runs, keys, strict=True):
             new = wanted.get(run)
             if new is None or not records[new].source.kept:
@@ -67,7 +67,7 @@ class Refining:
             if key not in there:
                 store.delete(records[new].source.key)
                 continue
+            self._expectations.want({run: new})  # first, or a request would encode the old again
             self._library.hand_over(key, records[new].source.key)
-            done[run] = new
-        self._expectations.want(done)
-        return len(done)
+            done += 1
+        return done
