@@ -23,13 +23,17 @@ class KV:
     `keys[layer]` is `[kv_heads, tokens, key_dim]` and `values[layer]` is
     `[kv_heads, tokens, value_dim]`; layers may differ in heads, dims and device. `start` is the
     position that the first token had when it was computed. `side` holds what a reuse policy keeps
-    with a module, each tensor `[tokens, ...]`.
+    with a module, each tensor `[tokens, ...]`. `cost` is how long encoding took, in seconds, None
+    where that is not known. `compression` names the one that holds these values with no more loss.
+    Parts of a run have neither.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     start: int = 0
     side: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    cost: float | None = None
+    compression: str = ""
 
     def __post_init__(self) -> None:
         assert len(self.keys) == len(self.values) > 0
