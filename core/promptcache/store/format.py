@@ -2,6 +2,7 @@
 
 Version 1. The header's metadata are `promptcache` (the version), `key`, `start`, and `checksum`:
 the CRC-32 of the other metadata, of every tensor's name, dtype and shape, and of all their bytes.
+Where it is known how long encoding took, `cost` says it, in seconds.
 It is plain data: nothing that is read is ever run. Knows no torch, and nothing of where files are.
 """
 
@@ -11,13 +12,14 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 from typing import BinaryIO
 
 VERSION = "1"
 FORMAT = "promptcache"
 KEY = "key"
 START = "start"
+COST = "cost"
 CHECKSUM = "checksum"
 ALIGNMENT = 64
 """Bytes that the tensors' beginning is a multiple of."""
@@ -42,9 +44,13 @@ class Part:
     data: memoryview
 
 
-def about(key: str, start: int, parts: Iterable[Part]) -> dict[str, str]:
+def about(
+    key: str, start: int, parts: Iterable[Part], cost: float | None = None
+) -> dict[str, str]:
     """The metadata of a file."""
     told = {FORMAT: VERSION, KEY: key, START: str(start)}
+    if cost is not None:
+        told[COST] = f"{cost:.3g}"
     return {**told, CHECKSUM: checksum(told, parts)}
 
 
@@ -99,3 +105,12 @@ def check_told(told: Mapping[str, str], key: str) -> None:
         raise DamagedFileError(f"holds the states of another key, {told.get(KEY)!r}")
     if not told.get(START, "").isdecimal() or CHECKSUM not in told:
         raise DamagedFileError("lacks metadata")
+
+
+def cost_of(told: Mapping[str, str]) -> float | None:
+    """How long encoding took, in seconds, by the metadata; None where they do not say."""
+    try:
+        cost = float(told[COST])
+    except (KeyError, ValueError):
+        return None
+    return cost if 0 <= cost < inf else None
