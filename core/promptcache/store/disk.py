@@ -14,6 +14,7 @@ from promptcache.kv import KV
 from promptcache.store import format as files
 from promptcache.store import states
 from promptcache.store.budget import checked_budget, default_disk_budget
+from promptcache.store.compression import packed
 from promptcache.store.folder import DAMAGED, Folder
 from promptcache.store.format import DamagedFileError
 from promptcache.store.host import on_host
@@ -116,8 +117,8 @@ class DiskStore:
         if not states.can_be_kept(kv):
             self._warn("write", TypeError("states of this dtype have no name in a file"))
             return False
-        parts = states.parts_of(on_host(kv, pinned=False))
-        told = files.about(key, kv.start, parts)
+        parts = states.parts_of(on_host(packed(kv), pinned=False))
+        told = files.about(key, kv.start, parts, kv.cost)
         if _says(path) == told:
             self.folder.touch(key)
             return True

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from promptcache.kv import KV
+from promptcache.store.compression import PackedKV, packed, unpacked
 from promptcache.store.memory import MemoryStore
 
 
@@ -16,23 +17,36 @@ class HostStore(MemoryStore):
     model is on.
 
     Where there is a GPU, they lie in pinned memory, from which it copies without waiting for the
-    processor. Raises BudgetError as MemoryStore does.
+    processor. Compressed ones are held packed, and unpacked on `device`, or in main memory without
+    one, whenever they are read. Raises BudgetError as MemoryStore does.
     """
 
     tier = "host"
 
+    def __init__(self, budget: int, *, device: torch.device | str | None = None) -> None:
+        super().__init__(budget)
+        self._device = None if device is None else torch.device(device)
+
+    def get(self, key: str) -> KV | None:
+        """The states under `key`, which count as used now."""
+        kv = super().get(key)
+        return None if kv is None else unpacked(kv, self._device)
+
     def put(self, key: str, kv: KV) -> bool:
         """Keep a copy of `kv` in the host's memory, if pinned entries leave room for it."""
-        return super().put(key, on_host(kv, pinned=torch.cuda.is_available()))
+        return super().put(key, on_host(packed(kv), pinned=torch.cuda.is_available()))
 
 
 def on_host(kv: KV, *, pinned: bool) -> KV:
     """The states in main memory; tensors that are there already are not copied, unless to pin."""
-    return replace(
+    moved = replace(
         kv,
         keys=tuple(_on_host(tensor, pinned) for tensor in kv.keys),
         values=tuple(_on_host(tensor, pinned) for tensor in kv.values),
     )
+    if isinstance(moved, PackedKV):
+        return replace(moved, peaks=tuple(_on_host(peaks, pinned) for peaks in moved.peaks))
+    return moved
 
 
 def _on_host(tensor: Tensor, pinned: bool) -> Tensor:

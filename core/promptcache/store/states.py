@@ -1,17 +1,21 @@
-"""Attention states -> the parts of a file, and back, memory-mapped."""
+"""Attention states -> the parts of a file, and back, memory-mapped or from its bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from promptcache.kv import KV
 from promptcache.store import format as files
+from promptcache.store.compression import COMPRESSIONS, PackedKV, packed, unpacked
 from promptcache.store.format import DamagedFileError, Part
 
 NAMES = {
@@ -31,8 +35,10 @@ def can_be_kept(kv: KV) -> bool:
 
 
 def parts_of(kv: KV) -> list[Part]:
-    """The states as parts of a file; the bytes are the tensors' own where these are contiguous."""
-    return [_part(name, tensor) for name, tensor in _tensors(kv).items()]
+    """The states as parts of a file, compressed ones packed; the bytes are the tensors' own where
+    these are contiguous.
+    """
+    return [_part(name, tensor) for name, tensor in _tensors(packed(kv)).items()]
 
 
 def read(path: Path, key: str, trusted: Callable[[str], bool]) -> tuple[KV, str]:
@@ -53,13 +59,18 @@ def read(path: Path, key: str, trusted: Callable[[str], bool]) -> tuple[KV, str]
             break
     else:
         raise OSError(f"{path} is replaced again and again")
-    files.check_told(told, key)
-    kv = _states(tensors, int(told[files.START]))
-    if not trusted(told[files.CHECKSUM]):
-        found = files.checksum(told, parts_of(kv))
-        if found != told[files.CHECKSUM]:
-            raise DamagedFileError(f"has checksum {found}, not {told[files.CHECKSUM]}")
-    return kv, told[files.CHECKSUM]
+    return _checked(told, tensors, key, trusted), told[files.CHECKSUM]
+
+
+def decoded(data: bytes, key: str) -> KV:
+    """The states in the bytes of a file, copied. Raises DamagedFileError as `read` does."""
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:8], "little")
+        told = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DamagedFileError(f"is no whole safetensors file: {error}") from None
+    return _checked(told, tensors, key, lambda _: False)
 
 
 def told_by(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, list[int]]]]:
@@ -84,9 +95,28 @@ def _opened(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         raise OSError(str(error)) from error
 
 
+def _checked(
+    told: Mapping[str, str],
+    tensors: Mapping[str, Tensor],
+    key: str,
+    trusted: Callable[[str], bool],
+) -> KV:
+    """The states of that key, if they are: read through unless the checksum is trusted."""
+    files.check_told(told, key)
+    kv = replace(_states(tensors, int(told[files.START])), cost=files.cost_of(told))
+    if not trusted(told[files.CHECKSUM]):
+        found = files.checksum(told, parts_of(kv))
+        if found != told[files.CHECKSUM]:
+            raise DamagedFileError(f"has checksum {found}, not {told[files.CHECKSUM]}")
+    return unpacked(kv)
+
+
 def _tensors(kv: KV) -> dict[str, Tensor]:
     named = {f"key.{layer}": tensor for layer, tensor in enumerate(kv.keys)}
     named |= {f"value.{layer}": tensor for layer, tensor in enumerate(kv.values)}
+    if isinstance(kv, PackedKV):
+        of = [f"{kv.compression}.{name}" for name in named]
+        named |= dict(zip(of, kv.peaks, strict=True))
     return named | {f"side.{name}": tensor for name, tensor in kv.side.items()}
 
 
@@ -97,19 +127,32 @@ def _part(name: str, tensor: Tensor) -> Part:
 
 
 def _states(tensors: Mapping[str, Tensor], start: int) -> KV:
+    """The states that these tensors are, packed where they are compressed."""
     side = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("side.")}
-    layers = (len(tensors) - len(side)) // 2
+    compression = next((c for c in COMPRESSIONS if f"{c}.key.0" in tensors), "")
+    layers = (len(tensors) - len(side)) // (4 if compression else 2)
     keys, values = ([f"{part}.{layer}" for layer in range(layers)] for part in ("key", "value"))
-    if not layers or {*keys, *values, *(f"side.{name}" for name in side)} != tensors.keys():
+    peaks = [f"{compression}.{name}" for name in (*keys, *values)] if compression else []
+    if not layers or {*keys, *values, *peaks, *(f"side.{n}" for n in side)} != tensors.keys():
         raise DamagedFileError("holds other tensors than attention states")
     shapes = [tensors[name].shape for name in (*keys, *values)]
     lengths = [shape[1] for shape in shapes if len(shape) == 3]
     lengths += [tensor.shape[0] for tensor in side.values() if tensor.ndim]
-    if len(lengths) < len(tensors) or len(set(lengths)) != 1:
+    if len(lengths) < len(shapes) + len(side) or len(set(lengths)) != 1:
         raise DamagedFileError("holds tensors of other shapes than attention states have")
-    return KV(
+    kv = KV(
         tuple(tensors[name] for name in keys),
         tuple(tensors[name] for name in values),
         start,
         MappingProxyType(side),
     )
+    return _packed(kv, compression, [tensors[name] for name in peaks]) if compression else kv
+
+
+def _packed(kv: KV, compression: str, peaks: Sequence[Tensor]) -> PackedKV:
+    small = PackedKV(
+        kv.keys, kv.values, kv.start, kv.side, compression=compression, peaks=tuple(peaks)
+    )
+    if not small.fits:
+        raise DamagedFileError(f"holds no states that are compressed as {compression}")
+    return small
