@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format stress bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise pocket clean
+.PHONY: help demo test check format fuzz stress bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise pocket clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ check: $(READY)  ## formatting, lint and types
 format: $(READY)  ## write formatting and the fixes that ruff is sure of
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+fuzz: $(READY)  ## a million inputs that are made to break parsers; FUZZ="--first N --count N" for others
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m support.fuzzing $(FUZZ)
 
 stress: $(READY)  ## the property tests, with thousands of random histories
 	$(BIN)/python -m pytest -m stress
