@@ -159,10 +159,13 @@ def _provenance(piece: Piece, source: Source | None) -> Provenance:
         return Provenance.RECOMPUTED if piece.run else Provenance.NEW
     if source.encoded:
         return Provenance.ENCODED
-    return Provenance.EXACT if piece.exact else Provenance.APPROXIMATE
+    exact = piece.exact and not source.compression
+    return Provenance.EXACT if exact else Provenance.APPROXIMATE
 
 
 def _note(piece: Piece, source: Source | None) -> str | None:
     if source and source.encoded:
         return "missed, encoded now" if source.kept else "missed, encoded now, too large to keep"
+    if source and source.compression and piece.exact:
+        return piece.note or f"exact, but for being kept as {source.compression}"
     return piece.note

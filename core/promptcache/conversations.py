@@ -99,7 +99,7 @@ class Conversations:
         ids = np.array(layout.ids, dtype=np.int64)
         origins = ids.copy()
         for piece in reused:
-            if piece.exact or piece.run is None:
+            if piece.run is None or (piece.exact and not sources[piece.run].compression):
                 continue
             module = blake2b(sources[piece.run].key.encode(), digest_size=8, key=self._secret)
             first = (int.from_bytes(module.digest()) >> 2) + piece.offset

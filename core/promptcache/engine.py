@@ -46,7 +46,8 @@ class PromptCache(ServedModel):
     keeps the modules (default: a quarter of the memory that the model's device has); the name of
     a folder keeps them on disk, too, for later processes. `reuse` is the policy for requests that
     name none. `namespace` keeps tenants apart: modules of one are
-    never found by another. `chat_template_kwargs` go to the model's chat template
+    never found by another. `compression` rounds attention states to what takes fewer bytes on disk
+    and in the host's memory: "int8" or "int4" (see docs/store.md). `chat_template_kwargs` go to the model's chat template
     (`enable_thinking`, for instance). `learn_contexts` lets prompts that begin with the question
     share a context (see `contexts`). `context` is what modules are encoded after: "preamble";
     "expected", or `Expected` with texts of one's own, which is nearer to a full prefill and takes
@@ -68,6 +69,7 @@ class PromptCache(ServedModel):
         store: Store | str | Path | None = None,
         reuse: ReusePolicy | None = None,
         namespace: str = "",
+        compression: str | None = None,
         chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         learn_contexts: bool = True,
@@ -82,6 +84,7 @@ class PromptCache(ServedModel):
             store=store,
             reuse=reuse,
             namespace=namespace,
+            compression=compression,
             chat_template=chat_template,
             chat_template_kwargs=chat_template_kwargs,
             learn_contexts=learn_contexts,

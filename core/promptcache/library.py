@@ -1,7 +1,7 @@
 """Modules by what they are made of: looked up in the store, encoded when missing, once.
 
 Its keys say all that attention states depend on: the model's fingerprint, the tenant's salt, the
-context and the module's own tokens.
+compression, the context and the module's own tokens.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.reuse import ReusePolicy
 from promptcache.store import Store
+from promptcache.store.compression import rounded
 
 FORMAT = 1
 OWNER = 16
@@ -39,13 +40,15 @@ class Source:
     """How a request came by a module's attention states.
 
     `encoded` says that they were missing and this request waited for their encoding; `kept` that
-    the store has them for later; `tier` is where they came from.
+    the store has them for later; `tier` is where they came from. `compression` is the one that they
+    were rounded by, "" if they are as the model computed them.
     """
 
     key: str
     tier: str
     encoded: bool
     kept: bool = True
+    compression: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +69,14 @@ class ModuleLibrary:
         store: Store,
         fingerprint: Fingerprint,
         salt: str = "",
+        compression: str = "",
     ) -> None:
         self.store = store
         self._runner = runner
         self._traits = traits
         self._fingerprint = fingerprint
         self.salt = salt
+        self.compression = compression
         self._lock = Lock()
         self._named: dict[str, dict[str, ModuleRun]] = {}
         """Runs by their keys, by the names that they were fetched under."""
@@ -85,12 +90,13 @@ class ModuleLibrary:
         return bool(self._traits.layers)
 
     def owner(self) -> bytes:
-        """Whose states these are, `OWNER` bytes: a hash of the model as it is now, and the tenant.
+        """Whose states these are, `OWNER` bytes: a hash of the model as it is now, of the tenant and
+        of the compression.
 
         It looks at every weight of the model, so a request asks once and hands it on.
         """
         owner = blake2b(digest_size=OWNER)
-        for part in (str(FORMAT), self._fingerprint.current(), self.salt):
+        for part in (str(FORMAT), self._fingerprint.current(), self.salt, self.compression):
             owner.update(f"{len(part.encode())}:{part};".encode())
         return owner.digest()
 
@@ -236,7 +242,8 @@ class ModuleLibrary:
                     self._in_flight[key] = mine[run][1]
                     return
         kv, tier = held
-        found[run] = Record(Source(key, tier, encoded=False), kv)
+        source = Source(key, tier, encoded=False, compression=kv.compression)
+        found[run] = Record(source, kv)
 
     def _release(self, mine: Mapping[ModuleRun, tuple[str, Future[Record | None]]]) -> None:
         """Let nobody wait for what was not encoded."""
@@ -273,16 +280,21 @@ class ModuleLibrary:
                 yield run, self._kept(keys[run], kv, policy)
 
     def _states(self, runs: Sequence[ModuleRun], before: KV | None) -> list[KV]:
-        """Encode runs that have one context; `before` are its states."""
+        """Encode runs that have one context, `before` being its states, as they are kept."""
         rows, decoys = [run.ids for run in runs], runs[0].context.decoys
-        if decoys:
-            return encode_expected(self._runner, self._traits, rows, before, decoys)
-        return encode(self._runner, self._traits, rows, before)
+        states = (
+            encode_expected(self._runner, self._traits, rows, before, decoys)
+            if decoys
+            else encode(self._runner, self._traits, rows, before)
+        )
+        return [rounded(kv, self.compression) for kv in states]
 
     def _kept(self, key: str, kv: KV, policy: ReusePolicy | None) -> Record:
         if policy is not None and policy.side:
             kv = replace(kv, side=MappingProxyType({**kv.side, **policy.rank(kv)}))
-        return Record(Source(key, "encoded", encoded=True, kept=self.store.put(key, kv)), kv)
+        kept = self.store.put(key, kv)
+        source = Source(key, "encoded", encoded=True, kept=kept, compression=kv.compression)
+        return Record(source, kv)
 
 
 def _only(keys: Collection[str], runs: Mapping[str, ModuleRun]) -> dict[str, ModuleRun]:

@@ -225,7 +225,10 @@ class Planner:
         if movement.limit is not None and len(layout.ids) > movement.limit:
             why = f"the model's {movement.limited_by} changes every earlier key"
             return (), (*notes, f"nothing is reused: beyond {movement.limit} tokens {why}")
-        return laid.policy.reused(layout), notes
+        reused, compression = laid.policy.reused(layout), self._library.compression
+        if reused and compression and not laid.policy.moves:
+            return (), (*notes, f"nothing is reused: what is kept as {compression} is not exact")
+        return reused, notes
 
 
 def _unranked(

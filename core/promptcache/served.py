@@ -30,6 +30,7 @@ from promptcache.prompts import Prompts
 from promptcache.reuse import Modular, ReusePolicy
 from promptcache.segments import Segment
 from promptcache.store import Store, opened
+from promptcache.store.compression import checked_compression
 from promptcache.stream import end_tokens
 from promptcache.text.chat import ChatTemplate
 from promptcache.text.tokenize import SegmentTokenizer
@@ -47,6 +48,7 @@ class ServedModel:
         store: Store | str | Path | None,
         reuse: ReusePolicy | None,
         namespace: str,
+        compression: str | None,
         chat_template: str | None,
         chat_template_kwargs: Mapping[str, Any] | None,
         learn_contexts: bool,
@@ -70,7 +72,12 @@ class ServedModel:
         self.store: Store = opened(store, self._runner.device)
         self._fingerprint = Fingerprint(model, self._segments.fingerprint(), self.traits.attention)
         self._library = ModuleLibrary(
-            self._runner, self.traits, self.store, self._fingerprint, namespace
+            self._runner,
+            self.traits,
+            self.store,
+            self._fingerprint,
+            namespace,
+            checked_compression(compression),
         )
         self._pipeline = Pipeline(
             self._runner,
@@ -82,7 +89,13 @@ class ServedModel:
         )
         self._pipeline.check_policy(self.reuse)
         arguments = sorted((chat_template_kwargs or {}).items())
-        self._settings = (namespace, chat_template, repr(arguments), repr(context))
+        self._settings = (
+            namespace,
+            self._library.compression,
+            chat_template,
+            repr(arguments),
+            repr(context),
+        )
         template = ChatTemplate(
             tokenizer, chat_template=chat_template, chat_template_kwargs=chat_template_kwargs
         )
@@ -118,7 +131,7 @@ class ServedModel:
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides this engine's answers: weights, dtype, attention, adapters,
-        tokenizer, chat template with its arguments, and namespace.
+        tokenizer, chat template with its arguments, compression and namespace.
         """
         parts = (self._fingerprint.current(), *self._settings)
         return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
