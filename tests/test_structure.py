@@ -17,8 +17,8 @@ from promptcache import errors
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
-    "errors", "segments", "kv", "rotate", "decoys", "pml", "text", "store", "layout", "room",
-    "model", "reuse", "library", "conversations", "trace", "reply", "report", "background",
+    "errors", "html", "segments", "kv", "rotate", "decoys", "pml", "text", "store", "layout",
+    "room", "model", "reuse", "library", "conversations", "trace", "reply", "report", "background",
     "beside", "clock", "memory", "account", "headers", "contexts", "messages", "prompts",
     "templates", "options", "joining", "expectations", "ranking", "planning", "pipeline",
     "batching", "placing", "marks", "misses", "shelf", "refining", "stream", "recording", "served",
@@ -73,6 +73,7 @@ def test_markup_and_text_segments_need_no_torch() -> None:
     for layer, path in modules():
         if layer in (
             "errors",
+            "html",
             "segments",
             "pml",
             "headers",

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from promptcache.html import block, element
 from promptcache.model.decode import FinishReason
 from promptcache.text.callforms import InvalidCall, ToolCall
 from promptcache.trace import Trace
+from promptcache.trace.html import trace_html
 
 
 class Stage(StrEnum):
@@ -89,6 +91,14 @@ class Reply:
     invalid_tool_calls: tuple[InvalidCall, ...] = ()
 
     def _repr_html_(self) -> str:
-        from html import escape
+        stages = ", ".join(f"{stage} {_duration(took)}" for stage, took in self.timings.items())
+        times = f"first token after {_duration(self.ttft)}" + (f" ({stages})" if stages else "")
+        return block(
+            element("p", self.text, class_="pc-text"),
+            element("p", times, class_="pc-quiet"),
+            trace_html(self.trace.spans, self.trace.warnings),
+        )
 
-        return f"<p>{escape(self.text)}</p>{self.trace._repr_html_()}"
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"

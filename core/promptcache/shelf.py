@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from promptcache.decoys import Expected, Wanted
 from promptcache.errors import OptionError, PromptError, TemplateError, kind_of
+from promptcache.html import block, facts_table
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.marks import Marks
@@ -54,6 +55,20 @@ class CachedDocuments:
     not_kept: int = 0
     tokens: int = 0
     nbytes: int = 0
+
+    def _repr_html_(self) -> str:
+        counts = {
+            "registered now": self.added,
+            "known before": self.known,
+            "encoded now": self.encoded,
+            "without text": self.skipped,
+            "too short to be looked for in plain text": self.too_short,
+            "too long for the model's window": self.too_long,
+            "encoded, not kept: the store is too small": self.not_kept,
+        }
+        facts = {what: f"{count:,} documents" for what, count in counts.items() if count}
+        size = f"{self.tokens:,} tokens, {self.nbytes / 1e6:,.1f} MB"
+        return block(facts_table(facts | {"attention states made": size}))
 
 
 class Shelf:

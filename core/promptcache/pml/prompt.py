@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from promptcache.errors import valid
+from promptcache.html import block
 from promptcache.pml.checks import (
     RESERVED,
     ROLES,
@@ -28,6 +29,7 @@ from promptcache.pml.elements import (
     decoded,
     required,
 )
+from promptcache.pml.html import prompt_html
 from promptcache.pml.tree import Text
 from promptcache.pml.whitespace import Flow, settle
 from promptcache.pml.xml import Chars, Element, read
@@ -119,6 +121,9 @@ class Prompt(_Piece):
         check_name(self.schema, "a schema", self.place, element=False)
         children = _joined(self.children, (Text, Import, Turn), "the prompt", self.place)
         object.__setattr__(self, "children", children)
+
+    def _repr_html_(self) -> str:
+        return block(prompt_html(self))
 
 
 PromptNode = Text | Import | Document | Turn

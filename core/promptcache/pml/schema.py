@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from promptcache.errors import PMLReferenceError, valid
+from promptcache.html import block
 from promptcache.pml.checks import as_tuple, check_name, reference_error, syntax_error
+from promptcache.pml.html import schema_html
 from promptcache.pml.tree import (
     IN_MODULE,
     Collection,
@@ -84,6 +86,9 @@ class Schema(Placed):
         scaffolds = as_tuple(self.scaffolds, "the schema", self.place)
         object.__setattr__(self, "scaffolds", scaffolds)
         _check_scaffolds(scaffolds, tuple(unrolled(children)))
+
+    def _repr_html_(self) -> str:
+        return block(schema_html(self))
 
 
 def _check_paths(children: tuple[Node, ...]) -> None:
