@@ -86,6 +86,9 @@ def ttft(
         typer.Option(help="A name for what this belongs to; calls of one name make one curve."),
     ] = None,
     peers: Annotated[bool, typer.Option(help="Measure other systems that are installed.")] = True,
+    prefix_cache: Annotated[
+        bool, typer.Option(help="Measure transformers' own cache of one prefix, too.")
+    ] = True,
     threads: Threads = None,
     dtype: Dtype = "bfloat16",
     device: Device = None,
@@ -114,6 +117,7 @@ def ttft(
         policies=tuple(map(named.policy, policy)) if policy else named.usual(),
         orders=tuple(orders or Order),
         forms=tuple(FORMS[form] for form in prompt or PromptForm),
+        prefix_cache=prefix_cache,
     )
     if plot is not None:
         check_file(plot)
@@ -133,13 +137,14 @@ def ttft(
     for count in threads or [1]:
         with threads_set(count):
             for each in plans:
-                rows += ttft.measure(measured, each, systems, run=run or started)
+                found = ttft.measure(measured, each, systems, run=run or started)
+                _write(json_file, found, append=append or bool(rows))
+                rows += found
     for group in grouped(rows):
         console.print(f"\n{setting(group.any)}, {group.any.prompt} prompts", soft_wrap=True)
         for size, found in sorted(group.sizes.items()):
             ranked = sorted(found, key=lambda row: row.ttft_seconds)
             console.print(terminal_table(ranked, f"{size:,} tokens in modules"))
-    _write(json_file, rows, append=append)
     if plot is not None:
         draw(rows, plot)
 

@@ -45,8 +45,9 @@ OURS = "promptcache"
 class Plan:
     """What is measured: prompts with `documents` of `tokens` tokens, and `new` tokens of question.
 
-    `full_repeats` counts the repeats of what computes whole prompts; 0 leaves that out. Raises
-    OptionError for counts that make no sense.
+    `full_repeats` counts the repeats of what computes whole prompts; 0 leaves that out. Without
+    `prefix_cache`, transformers' is left out, which costs a full prefill for a shuffled prompt.
+    Raises OptionError for counts that make no sense.
     """
 
     documents: int = 20
@@ -57,6 +58,7 @@ class Plan:
     policies: tuple[ReusePolicy, ...] = (Modular(),)
     orders: tuple[Order, ...] = tuple(Order)
     forms: tuple[Form, ...] = (Pml(),)
+    prefix_cache: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -94,7 +96,8 @@ def measure(
     library = Library.of(counting.count_tokens, plan.documents, plan.tokens, plan.seed)
     questions = Questions(counting.count_tokens, plan.new, plan.seed)
     attention = set_fastest_attention(subject, counting.token_ids(" ".join(library.documents)))
-    systems: list[Baseline] = [FullPrefill(subject), PrefixCache(subject), *peers]
+    cache: list[Baseline] = [PrefixCache(subject)] if plan.prefix_cache else []
+    systems: list[Baseline] = [FullPrefill(subject), *cache, *peers]
     trials = [Trial(subject, plan, form, library, questions, systems) for form in plan.forms]
     cases = [case for trial in trials for case in trial.cases()]
     samples = interleaved(

@@ -77,10 +77,12 @@ def test_several_runs_make_up_one_file(bench: Bench, folder: Path, tmp_path: Pat
 
 def test_a_sweep_says_where_the_window_ends_it(bench: Bench, folder: Path, tmp_path: Path) -> None:
     options = ("--sweep", "--tokens", "128", "--prompt", "pml", "--policy", "Modular")
-    few = ("--repeats", "1", "--full-repeats", "0", "--no-peers", "--json", tmp_path / "rows.json")
+    few = ("--repeats", "1", "--no-peers", "--no-prefix-cache", "--json", tmp_path / "rows.json")
     result = bench("ttft", folder, *options, *few)
     assert result.exit_code == 0, result.exception
     assert "the window of 1024 tokens ends the sweep after 1 sizes" in result.output
+    cases = {row.case for row in read_rows(tmp_path / "rows.json")}
+    assert cases == {"promptcache", "limit", "transformers, full prefill"}
 
 
 def test_decode_counts_tokens_per_second(bench: Bench, folder: Path, tmp_path: Path) -> None:
