@@ -16,12 +16,13 @@ from types import MappingProxyType
 
 from promptcache.kv import KV, SENSITIVITY
 from promptcache.layout import Context, ContextKind, ModuleRun
+from promptcache.model.efforts import Efforts
 from promptcache.model.encode import encode
 from promptcache.model.expected import encode_expected, sensitivity
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.reuse import ReusePolicy
-from promptcache.store import Store
+from promptcache.store import Effort, Store
 from promptcache.store.compression import rounded
 
 FORMAT = 1
@@ -33,6 +34,8 @@ REMEMBERED = 32
 """Contexts of one module whose keys are remembered before they are looked through."""
 NAMES = 1024
 """Names of modules that are remembered, at least, before they are looked through."""
+LATELY = 4096
+"""Keys of which it is known when their encoding ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Source:
 
     `encoded` says that they were missing and this request waited for their encoding; `kept` that
     the store has them for later; `tier` is where they came from. `compression` is the one that they
-    were rounded by, "" if they are as the model computed them.
+    were rounded by, "" if they are as the model computed them. `slower` is the tier that was not
+    read because that takes longer than encoding, "" where there was none.
     """
 
     key: str
@@ -49,6 +53,7 @@ class Source:
     encoded: bool
     kept: bool = True
     compression: str = ""
+    slower: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,10 @@ class ModuleLibrary:
         self._most_names = NAMES
         self._pinned: set[str] = set()
         self._in_flight: dict[str, Future[Record | None]] = {}
+        self._lately: dict[str, int] = {}
+        """Keys whose encoding ended, each with how many had ended before."""
+        self._ended = 0
+        self._efforts = Efforts(runner, traits)
 
     @property
     def encodes(self) -> bool:
@@ -90,8 +99,8 @@ class ModuleLibrary:
         return bool(self._traits.layers)
 
     def owner(self) -> bytes:
-        """Whose states these are, `OWNER` bytes: a hash of the model as it is now, of the tenant and
-        of the compression.
+        """Whose states these are, `OWNER` bytes: a hash of the model as it is now, of the tenant
+        and of the compression.
 
         It looks at every weight of the model, so a request asks once and hands it on.
         """
@@ -138,11 +147,10 @@ class ModuleLibrary:
             mine: dict[ModuleRun, tuple[str, Future[Record | None]]] = {}
             waiting: dict[ModuleRun, Future[Record | None]] = {}
             try:
-                for run, key in keys.items():
-                    if run not in found:
-                        self._claim(run, key, found, mine, waiting)
-                for run, record in self._encode({r: key for r, (key, _) in mine.items()}, policy):
-                    found[run] = record
+                slower = self._claim(keys, found, mine, waiting)
+                for run, made in self._encode({r: key for r, (key, _) in mine.items()}, policy):
+                    source = replace(made.source, slower=slower.get(run, ""))
+                    found[run] = record = replace(made, source=source)
                     mine[run][1].set_result(record)
             finally:
                 self._release(mine)
@@ -191,16 +199,16 @@ class ModuleLibrary:
 
     def held(self) -> dict[ModuleRun, str]:
         """The modules whose states the store has now, with their keys."""
-        alive = set(self.store.keys())
         with self._lock:
             named = [pair for runs in self._named.values() for pair in runs.items()]
+        alive = self.store.holding([key for key, _ in named])
         return {run: key for key, run in named if key in alive}
 
     def _remember(self, keys: Mapping[ModuleRun, str]) -> None:
         """Keep the names of modules, and forget keys that the store no longer has."""
         with self._lock:
             if len(self._named) > self._most_names:
-                alive = set(self.store.keys())
+                alive = self.store.holding([key for runs in self._named.values() for key in runs])
                 kept = {name: _only(alive, runs) for name, runs in self._named.items()}
                 self._named = {name: runs for name, runs in kept.items() if runs}
                 self._most_names = max(NAMES, 2 * len(self._named))
@@ -210,46 +218,60 @@ class ModuleLibrary:
                 named = self._named.setdefault(run.name, {})
                 named[key] = run
                 if len(named) > REMEMBERED:
-                    self._named[run.name] = _only({key, *self.store.keys()}, named)
+                    self._named[run.name] = _only({key, *self.store.holding(named)}, named)
 
     def holds(self, runs: Iterable[ModuleRun]) -> int:
         """How many of the runs the store has."""
-        keys = set(self.store.keys())
-        return sum(key in keys for key in self._keys(runs).values())
+        keys = self._keys(runs).values()
+        there = self.store.holding(set(keys))
+        return sum(key in there for key in keys)
 
     def _claim(
         self,
-        run: ModuleRun,
-        key: str,
+        keys: Mapping[ModuleRun, str],
         found: dict[ModuleRun, Record],
         mine: dict[ModuleRun, tuple[str, Future[Record | None]]],
         waiting: dict[ModuleRun, Future[Record | None]],
-    ) -> None:
-        """Find the run in the store, or wait for who encodes it, or be the one.
+    ) -> dict[ModuleRun, str]:
+        """Find each run in the store, or wait for who encodes it, or be the one; for some of the
+        latter, the tier that would have taken longer.
 
-        Nobody waits while the store reads it; whoever encodes it has looked once more, since
-        another may have encoded and stored it meanwhile.
+        Nobody waits while the store is asked, for all runs at once. What another has encoded
+        since then is in the store by now, and left for the caller to ask for once more.
         """
-        held = self.store.find(key)
-        if held is None:
+        missing = {run: key for run, key in keys.items() if run not in found}
+        ended = self._ended
+        held = self.store.find_all(missing.values(), self._efforts_of(missing))
+        slower = {}
+        for run, key in missing.items():
+            kv, tier = held.get(key, (None, ""))
+            if kv is not None:
+                source = Source(key, tier, encoded=False, compression=kv.compression)
+                found[run] = Record(source, kv)
+                continue
             with self._lock:
                 if key in self._in_flight:
                     waiting[run] = self._in_flight[key]
-                    return
-                held = self.store.find(key)
-                if held is None:
+                elif self._lately.get(key, -1) < ended:
                     mine[run] = key, Future()
                     self._in_flight[key] = mine[run][1]
-                    return
-        kv, tier = held
-        source = Source(key, tier, encoded=False, compression=kv.compression)
-        found[run] = Record(source, kv)
+                    slower[run] = tier
+        return slower
+
+    def _efforts_of(self, keys: Mapping[ModuleRun, str]) -> dict[str, Effort]:
+        """What encoding these runs would take, as far as that is known."""
+        efforts = {key: self._efforts.of(len(run.ids), _times(run)) for run, key in keys.items()}
+        return {key: effort for key, effort in efforts.items() if effort is not None}
 
     def _release(self, mine: Mapping[ModuleRun, tuple[str, Future[Record | None]]]) -> None:
         """Let nobody wait for what was not encoded."""
         for key, future in mine.values():
             with self._lock:
                 self._in_flight.pop(key, None)
+                self._lately.pop(key, None)
+                self._lately[key], self._ended = self._ended, self._ended + 1
+                if len(self._lately) > LATELY:
+                    del self._lately[next(iter(self._lately))]
             if not future.done():
                 future.set_result(None)
 
@@ -282,12 +304,14 @@ class ModuleLibrary:
     def _states(self, runs: Sequence[ModuleRun], before: KV | None) -> list[KV]:
         """Encode runs that have one context, `before` being its states, as they are kept."""
         rows, decoys = [run.ids for run in runs], runs[0].context.decoys
-        states = (
-            encode_expected(self._runner, self._traits, rows, before, decoys)
-            if decoys
-            else encode(self._runner, self._traits, rows, before)
-        )
-        return [rounded(kv, self.compression) for kv in states]
+
+        def states() -> list[KV]:
+            if decoys:
+                return encode_expected(self._runner, self._traits, rows, before, decoys)
+            return encode(self._runner, self._traits, rows, before)
+
+        timed = self._efforts.timed(states, _times(runs[0]))
+        return [rounded(kv, self.compression) for kv in timed]
 
     def _kept(self, key: str, kv: KV, policy: ReusePolicy | None) -> Record:
         if policy is not None and policy.side:
@@ -295,6 +319,11 @@ class ModuleLibrary:
         kept = self.store.put(key, kv)
         source = Source(key, "encoded", encoded=True, kept=kept, compression=kv.compression)
         return Record(source, kv)
+
+
+def _times(run: ModuleRun) -> int:
+    """How many times a run's tokens are run through the model to encode it."""
+    return len(run.context.decoys) or 1
 
 
 def _only(keys: Collection[str], runs: Mapping[str, ModuleRun]) -> dict[str, ModuleRun]:

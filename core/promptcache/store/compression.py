@@ -168,8 +168,8 @@ def _packed(states: Tensor, axis: int, how: Compression) -> tuple[Tensor, Tensor
     steps = (share * how.steps).round().to(torch.int8)
     if not how.halves:
         return steps, peaks
-    low, high = (steps + how.steps + 1).to(torch.uint8).unflatten(2, (-1, 2)).unbind(3)
-    return low | high << 4, peaks
+    above = (steps + how.steps + 1).to(torch.uint8)
+    return above[:, :, ::2] | above[:, :, 1::2] << 4, peaks
 
 
 def _unpacked(
@@ -193,7 +193,8 @@ def _peaks(states: Tensor, axis: int, how: Compression) -> Tensor:
     groups, group = _groups(states.shape[axis], axis, how)
     missing = groups * group - states.shape[axis]
     whole = pad(states, (0, 0, 0, missing) if axis == TOKENS else (0, missing))
-    return whole.abs().unflatten(axis, (groups, group)).amax(axis + 1)
+    shape = (*whole.shape[:axis], groups, group, *whole.shape[axis + 1 :])
+    return whole.abs().reshape(shape).amax(axis + 1)
 
 
 def _spread(peaks: Tensor, length: int, axis: int, how: Compression) -> Tensor:

@@ -133,6 +133,19 @@ def test_every_policy_is_measured_in_every_context_and_nothing_is_kept(subject: 
     assert not found.refused and not found.left_out
 
 
+def test_compressions_are_measured_beside_one_another(subject: Subject) -> None:
+    plan = Plan((Modular(), Exact()), ("preamble",), False, 0, ("", "int8", "int4"))
+    made = rows(*run(subject, plan, [[chat(0, 1, 2)]], progress=False).answered)
+    whole = {(row.policy, row.compression): row for row in made if row.case == ALL}
+    cases = {(str(p), c) for p in plan.policies for c in plan.compressions}
+    assert whole.keys() == cases | {(FULL, "")}
+    kl = [whole["Modular()", compression].kl for compression in plan.compressions]
+    assert kl[0] < kl[2] and 0 < abs(kl[1] - kl[0]) < abs(kl[2] - kl[0])
+    assert whole["Exact()", ""].recomputed_share < 1  # type: ignore[operator]
+    assert whole["Exact()", "int8"].recomputed_share == 1, "rounded states are not exact"
+    assert whole["Exact()", "int8"].kl <= 1e-8
+
+
 def test_a_sample_is_forgotten_once_it_is_answered(
     subject: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:

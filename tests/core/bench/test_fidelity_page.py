@@ -57,6 +57,13 @@ def test_the_page_is_what_its_rows_make() -> None:
         assert (DOCS / "fidelity" / name).is_file()
 
 
+def test_a_page_shows_each_compression_by_itself() -> None:
+    kinds = [answered(compression=compression) for compression in ("", "int8")]
+    page = render(rows(*kinds))
+    assert "| Modular() | preamble |" in page
+    assert page.count("| Modular() | preamble, int8 |") == 3  # a table, and two by what is asked
+
+
 def test_a_page_says_what_was_measured_on_what() -> None:
     page = render(rows(*many()))
     setting = "tiny, float32, on a machine, cpu, 1 thread (promptcache 0.1.0, commit abc1234)"

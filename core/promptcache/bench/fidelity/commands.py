@@ -123,6 +123,10 @@ def fidelity(
     most: Annotated[int, typer.Option(help="Prompts of each of LongBench's files.")] = 200,
     policy: Policies = None,
     context: Contexts = None,
+    compression: Annotated[
+        list[str] | None,
+        typer.Option(help="What modules are rounded to: none, int8, int4; several times. [none]"),
+    ] = None,
     shuffle: Annotated[
         bool, typer.Option(help="Ask each sample with its documents in another order, too.")
     ] = True,
@@ -152,7 +156,8 @@ def fidelity(
     from promptcache.bench.tables import setting
     from promptcache.errors import OptionError
 
-    plan = replace(_plan(policy, context, seed), plain=plain)
+    kept_as = tuple("" if name == "none" else name for name in compression or ["none"])
+    plan = replace(_plan(policy, context, seed), plain=plain, compressions=kept_as)
     check_count("most", most)
     drawn = samples.Draw(
         sample_count,

@@ -13,11 +13,14 @@ from promptcache.reuse import Exact, Modular, ReusePolicy
 from promptcache.store import MemoryStore, default_budget
 
 
-def engine_for(subject: Subject, context: str, share: int = 1) -> PromptCache:
+def engine_for(
+    subject: Subject, context: str, share: int = 1, compression: str = ""
+) -> PromptCache:
     """An engine whose modules are encoded in this context, and that remembers nothing else.
 
-    `share` engines share the memory that one would have. Raises OptionError for an unknown
-    context, ModelError for a model that cannot be served at all.
+    They are rounded to what a `compression` holds, if one is named. `share` engines share the
+    memory that one would have. Raises OptionError for an unknown context or compression,
+    ModelError for a model that cannot be served at all.
     """
     if context not in CONTEXTS:
         raise OptionError(f"unknown context {context!r}{valid(context, CONTEXTS, what='contexts')}")
@@ -29,6 +32,7 @@ def engine_for(subject: Subject, context: str, share: int = 1) -> PromptCache:
         reuse=Exact(),
         learn_contexts=False,
         context=context,
+        compression=compression,
         conversations=False,
     )
 

@@ -61,12 +61,7 @@ def on_folder(
     Files are cut into pieces of `PIECE` tokens at most, where empty lines stand, as far as they
     can be. Raises PromptError for a folder without text, and for a file that is not UTF-8.
     """
-    pieces = [piece for text in _files(folder) for piece in cut(text, count)]
-    if not pieces:
-        raise PromptError(
-            f"there is no text in {str(folder)!r}: expected files that end in "
-            f"{' or '.join(SUFFIXES)}"
-        )
+    pieces = [piece for text in texts_in(folder) for piece in cut(text, count)]
     rng = random.Random(seed)
     questions = tuple(asked) or GENERIC
     for number in range(_checked(prompts, group)):
@@ -125,12 +120,21 @@ def _parts(text: str, count: Count) -> Iterator[str]:
             yield " ".join(words[start : start + size])
 
 
-def _files(folder: Path) -> Iterator[str]:
+def texts_in(folder: Path) -> list[str]:
+    """The texts of a folder's files, in the order of their names, those below it among them.
+
+    Raises PromptError for a folder without text, and for a file that is not UTF-8.
+    """
     if not folder.is_dir():
         raise PromptError(f"there is no folder {str(folder)!r}")
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            yield _read(path)
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    texts = [text for path in paths if path.is_file() and (text := _read(path))]
+    if not texts:
+        raise PromptError(
+            f"there is no text in {str(folder)!r}: expected files that end in "
+            f"{' or '.join(SUFFIXES)}"
+        )
+    return texts
 
 
 def _read(path: Path) -> str:

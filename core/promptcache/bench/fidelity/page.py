@@ -17,6 +17,7 @@ from promptcache.bench.fidelity.tables import (
     CONTEXT,
     FIDELITY,
     POLICY,
+    context,
     number,
     points,
     share,
@@ -49,6 +50,7 @@ and then by every reuse policy in every encoding context, in random turns:
   changes that modules are tokenised apart. *full prefill, reordered* is the full prefill of the
   documents in another order against that in their own: what a prompt's order alone changes.
   `Exact()` differs from full prefill by rounding alone, of which bfloat16 has much.
+- A context with *int8* or *int4* is one whose modules were rounded to what that compression holds.
 """
 
 POCKET = """\
@@ -66,6 +68,7 @@ RUNNING = """\
     promptcache check path/to/model --pml schema.pml --pml prompt.pml --json rows.json
     promptcache bench fidelity pocket --samples 200           # `make bench-fidelity`
     promptcache bench fidelity pocket --policy Modular --context expected --samples 3000
+    promptcache bench fidelity pocket --policy Modular --compression none --compression int8
     promptcache bench fidelity path/to/model --longbench path/to/LongBench/data
 
 `check` holds every policy against full prefill. Of those that keep a bound, which `--max-kl`,
@@ -107,7 +110,7 @@ class Group:
     @property
     def has_figure(self) -> bool:
         """Whether a policy was measured that has something to choose."""
-        kinds = {row.policy.partition("(")[0] for row in self.whole}
+        kinds = {row.policy.partition("(")[0] for row in self.whole if not row.compression}
         return bool(kinds - {*ALONE, *(name.partition("(")[0] for name in BASELINES)})
 
 
@@ -164,10 +167,10 @@ def _section(group: Group) -> Iterator[str]:
 
 
 def _by_case(group: Group, cases: Sequence[str], cell: Callable[[FidelityRow], str]) -> str:
-    """A line for each policy and context, a column for each case."""
-    lines: dict[tuple[str, str], dict[str, FidelityRow]] = {}
+    """A line for each policy, context and compression, a column for each case."""
+    lines: dict[tuple[str, str, str], dict[str, FidelityRow]] = {}
     for row in group.rows:
-        lines.setdefault((row.policy, row.context), {})[row.case] = row
+        lines.setdefault((row.policy, row.context, row.compression), {})[row.case] = row
 
     def under(case: str, line: Mapping[str, FidelityRow]) -> str:
         return cell(line[case]) if case in line else "-"
@@ -208,7 +211,7 @@ def _worst(whole: Iterable[FidelityRow]) -> Iterator[tuple[str, Mapping[str, Any
     """The worst prompts of `Modular`, context by context."""
     for row in whole:
         if row.policy == str(Modular()):
-            yield from ((row.context, prompt) for prompt in row.worst)
+            yield from ((context(row), prompt) for prompt in row.worst)
 
 
 def _cell(text: str) -> str:

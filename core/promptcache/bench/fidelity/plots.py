@@ -123,7 +123,7 @@ def _on_a_log_scale(panel: Axes) -> None:
 
 
 def _is_drawn(row: FidelityRow) -> bool:
-    return row.policy not in BASELINES and _kind(row) != "Exact"
+    return row.policy not in BASELINES and _kind(row) != "Exact" and not row.compression
 
 
 def _kind(row: FidelityRow) -> str:

@@ -43,8 +43,9 @@ class FidelityRow(Row):
     policy's less full prefill's, with the 95 % interval. `recomputed_share` is of the tokens of
     modules, `flops_share` of a full prefill's operations, None where they are not known;
     `ttft_ratio` is the median of the ratios, prompt by prompt, of the times to the first token.
-    `kind`, `documents` and `order` say which prompts: "" and None are all. A sample that was asked
-    in two orders counts once, with the mean of the two. `worst` are prompts, the worst first.
+    `compression` is the one that modules were rounded to, "" where they were not. `kind`,
+    `documents` and `order` say which prompts: "" and None are all. A sample that was asked in two
+    orders counts once, with the mean of the two. `worst` are prompts, the worst first.
     """
 
     bench: ClassVar[str] = "fidelity"
@@ -52,6 +53,7 @@ class FidelityRow(Row):
     run: str
     policy: str
     context: str
+    compression: str = ""
     kind: str
     documents: int | None
     order: str
@@ -91,14 +93,20 @@ class Answered:
     context: str
     outcome: Outcome
     full: Outcome
+    compression: str = ""
+
+    @property
+    def of(self) -> tuple[str, str, str]:
+        """Policy, context and compression."""
+        return self.policy, self.context, self.compression
 
 
 def rows_of(
     answered: Sequence[Answered], setting: Setting, run: str, cases: bool = True
 ) -> Iterator[FidelityRow]:
     """The rows of what was answered: of all, and, for several `cases`, of each of these."""
-    for policy, context in _cases(answered):
-        mine = [each for each in answered if (each.policy, each.context) == (policy, context)]
+    for of in _cases(answered):
+        mine = [each for each in answered if each.of == of]
         orders = _different(each.order for each in mine)
         whole = orders[0] if len(orders) == 1 else "both"
         yield _row(mine, setting, run, ALL, order=whole)
@@ -133,17 +141,17 @@ def _different(values: Iterable[Any]) -> list[Any]:
     return sorted(set(values))
 
 
-def _cases(answered: Iterable[Answered]) -> list[tuple[str, str]]:
-    """Every policy and context: baselines first, then in the order of contexts and policies."""
+def _cases(answered: Iterable[Answered]) -> list[tuple[str, str, str]]:
+    """Every case: baselines first, then in the order of contexts and policies, and compressions."""
 
-    def rank(case: tuple[str, str]) -> tuple[bool, int, str, list[float]]:
-        policy, context = case
+    def rank(case: tuple[str, str, str]) -> tuple[bool, int, str, list[float], str]:
+        policy, context, compression = case
         place = CONTEXTS.index(context) if context in CONTEXTS else -1
         kind, _, arguments = policy.partition("(")
         numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", arguments)]
-        return policy not in BASELINES, place, kind, numbers
+        return policy not in BASELINES, place, kind, numbers, compression
 
-    return sorted({(each.policy, each.context) for each in answered}, key=rank)
+    return sorted({each.of for each in answered}, key=rank)
 
 
 def _row(
@@ -176,6 +184,7 @@ def _row(
         run=run,
         policy=first.policy,
         context=first.context,
+        compression=first.compression,
         kind=kind,
         documents=documents,
         order=order,

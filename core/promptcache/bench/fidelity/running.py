@@ -25,6 +25,7 @@ from promptcache.decoys import CONTEXTS
 from promptcache.engine import PromptCache
 from promptcache.errors import OptionError, PromptError, UnsupportedModelError
 from promptcache.reuse import NoReuse, ReusePolicy
+from promptcache.store.compression import checked_compression
 
 OWN, SHUFFLED = "own", str(Order.SHUFFLED)
 """What rows call the orders in which a sample's documents are asked about."""
@@ -32,20 +33,24 @@ OWN, SHUFFLED = "own", str(Order.SHUFFLED)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is held against full prefill: every policy in every context.
+    """What is held against full prefill: every policy in every context, rounded to what each of
+    the `compressions` holds ("" is none).
 
     `plain` adds transformers alone, on the prompt tokenised in one piece. Raises OptionError for
-    an unknown context, and where nothing is left to measure.
+    an unknown context or compression, and where nothing is left to measure.
     """
 
     policies: tuple[ReusePolicy, ...]
     contexts: tuple[str, ...] = CONTEXTS
     plain: bool = True
     seed: int = 0
+    compressions: tuple[str, ...] = ("",)
 
     def __post_init__(self) -> None:
-        if not self.policies or not self.contexts:
+        if not self.policies or not self.contexts or not self.compressions:
             raise OptionError("there is nothing to measure without a policy and a context")
+        for compression in self.compressions:
+            checked_compression(compression)
 
 
 @dataclass(slots=True)
@@ -90,8 +95,9 @@ class _Trial:
         self._subject = subject
         self._plan = plan
         self._rng = random.Random(plan.seed)
+        kinds = [(context, how) for context in plan.contexts for how in plan.compressions]
         self._engines = {
-            context: engine_for(subject, context, len(plan.contexts)) for context in plan.contexts
+            (context, how): engine_for(subject, context, len(kinds), how) for context, how in kinds
         }
         self._first = next(iter(self._engines.values()))
         self._costs = Costs.of_model(subject.model, self._first.traits)
@@ -99,7 +105,7 @@ class _Trial:
     def take(self, sample: Sequence[Question]) -> None:
         """Answer a sample in all its orders, and forget it."""
         try:
-            for context, engine in self._engines.items():
+            for (context, _), engine in self._engines.items():
                 encode(engine, sample[0], self._accepted(), context)
             full = self._answer(OWN, sample[0])
             for question in sample[1:]:
@@ -120,13 +126,13 @@ class _Trial:
             plain = measure_plain(self._subject, full, question.new_tokens)
             self.found.answered.append(Answered(question.about, order, PLAIN, "", plain, itself))
         cases = [
-            (policy, context, engine)
-            for context, engine in self._engines.items()
+            (policy, kind, engine)
+            for kind, engine in self._engines.items()
             for policy in self._accepted()
             if not isinstance(policy, NoReuse)
         ]
-        for policy, context, engine in self._rng.sample(cases, len(cases)):
-            self._add(str(policy), order, question, full, policy, engine, context)
+        for policy, kind, engine in self._rng.sample(cases, len(cases)):
+            self._add(str(policy), order, question, full, policy, engine, *kind)
         return full
 
     def _add(
@@ -138,6 +144,7 @@ class _Trial:
         policy: ReusePolicy,
         engine: PromptCache,
         context: str = "",
+        compression: str = "",
     ) -> None:
         """Hold a case against a full prefill; where the model refuses the policy, note why."""
         try:
@@ -146,8 +153,9 @@ class _Trial:
             self.found.refused[str(policy)] = str(error)
             return
         itself = outcome_of_full(full)
-        answered = Answered(question.about, order, name, context, outcome, itself)
-        self.found.answered.append(answered)
+        self.found.answered.append(
+            Answered(question.about, order, name, context, outcome, itself, compression)
+        )
 
     def _accepted(self) -> list[ReusePolicy]:
         return [p for p in self._plan.policies if str(p) not in self.found.refused]

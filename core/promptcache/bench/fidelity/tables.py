@@ -39,8 +39,13 @@ def policy(row: FidelityRow) -> str:
     return re.sub(r"\w+=", "", row.policy)
 
 
+def context(row: FidelityRow) -> str:
+    """What a case's modules were encoded after, and what they were rounded to if to anything."""
+    return f"{row.context}, {row.compression}" if row.compression else row.context or "-"
+
+
 POLICY = Column("policy", policy, words=True)
-CONTEXT = Column("context", lambda row: row.context or "-", words=True)
+CONTEXT = Column("context", context, words=True)
 KL = (
     Column("KL", lambda row: number(row.kl)),
     Column("interval", lambda row: f"{number(row.kl_low)} to {number(row.kl_high)}", wide=True),
