@@ -23,6 +23,7 @@ from promptcache.beside import begun
 from promptcache.clock import Clock
 from promptcache.decoys import Expected, checked_context
 from promptcache.errors import OptionError
+from promptcache.holdings import Holdings
 from promptcache.messages import MessageLike, check_text
 from promptcache.model import load as loading
 from promptcache.pml import Prompt, Schema
@@ -97,6 +98,7 @@ class PromptCache(ServedModel):
         )
         self._asking = Asking(self._prompts, self._shelf)
         self._refining = Refining(self._library, self._pipeline.expectations)
+        self.holdings = Holdings(self._library, self._shelf, self._pipeline.expectations)
         self._bare = context == "bare"
         if self._bare:
             self._pipeline.expectations.rule_out()
@@ -151,15 +153,18 @@ class PromptCache(ServedModel):
         base: Path | None = None,
         encode: bool = True,
         context: str | Expected | None = None,
+        progress: bool = False,
     ) -> Schema:
         """Make a schema known, from PML or as a value, and encode its modules.
 
         `base` is the folder that `src` attributes are read from. With `encode=False` each module
         is encoded when a prompt first imports it. `context` is what they are encoded after, where
-        that is not what the engine was made with. Raises PMLError with line and column.
+        that is not what the engine was made with. `progress` shows a bar. Raises PMLError with
+        line and column.
         """
         known = self._prompts.read_schema(schema, base)
-        self._shelf.add_schema(known, encode=encode, context=self._checked(context))
+        wanted = self._checked(context)
+        self._shelf.add_schema(known, encode=encode, context=wanted, progress=progress)
         return known
 
     def cache_documents(

@@ -37,6 +37,11 @@ class Marks:
         around = (Segment(before), Segment(content, Kind.MODULE, key), Segment(after))
         return tuple(segment for segment in around if segment.text)
 
+    def forget(self, key: str) -> None:
+        """Recognise a marked text no longer, unless it is registered or marked again."""
+        if self._marked.pop(key, key) is None and key not in self._registered:
+            self._recognizer.remove(key)
+
     def _remember(self, key: str, content: str) -> None:
         self._recognizer.add(key, content)
         self._marked.pop(key, None)
