@@ -37,8 +37,8 @@ from promptcache.parameters import (
 )
 
 OF_LOADING = (
-    "revision", "device", "dtype", "model_kwargs", "store", "namespace", "chat_template",
-    "chat_template_kwargs", "context", "conversations",
+    "revision", "device", "dtype", "model_kwargs", "store", "namespace", "compression",
+    "chat_template", "chat_template_kwargs", "context", "conversations",
 )  # fmt: skip
 """The settings that only matter while the engine is made, beside the model's name."""
 OF_GENERATION = (
@@ -85,6 +85,8 @@ class EngineSettings(BaseModel):
     """Where attention states are kept, or the name of a folder; default: memory alone."""
     namespace: str = ""
     """Keeps tenants apart: modules of one are never found by another."""
+    compression: str | None = None
+    """What attention states are rounded to, to take fewer bytes on disk: "int8" or "int4"."""
     chat_template: str | None = Field(default=None, repr=False)
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     context: Annotated[str | Expected, SkipValidation] = "preamble"

@@ -20,8 +20,8 @@ OF_FILES = (
 )  # fmt: skip
 """What says how files are read and where they go."""
 OF_LOADING = (
-    *OF_FILES, "model", "tokenizer", "store", "namespace", "chat_template",
-    "chat_template_kwargs", "context", "conversations", "stopping_ids",
+    *OF_FILES, "model", "tokenizer", "store", "namespace", "compression",
+    "chat_template", "chat_template_kwargs", "context", "conversations", "stopping_ids",
     "tokenizer_outputs_to_remove",
 )  # fmt: skip
 """The parameters that only matter while the engine is made, beside the model's name."""

@@ -130,6 +130,7 @@ class EngineSettings(BaseComponent):
         dtype: str | None = None,
         store: Store | str | Path | None = None,
         namespace: str | None = None,
+        compression: str | None = None,
         chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         context: str | Expected | None = None,
@@ -142,7 +143,8 @@ class EngineSettings(BaseComponent):
 
         `device_map` names one device, "auto" the GPU if there is one. `stopping_ids` are tokens
         that end an answer beside the model's own. `context` is what modules are encoded after:
-        "preamble", "expected" or "bare" (see `PromptCache`). `tokenizer_outputs_to_remove` asks
+        "preamble", "expected" or "bare", and `compression` what their states are rounded to, "int8"
+        or "int4" (see `PromptCache`). `tokenizer_outputs_to_remove` asks
         for nothing: token ids are all that the model is given of its tokenizer's. Raises
         OptionError for a name or a value that cannot be used, ModelError for a model that cannot
         be loaded.
@@ -160,6 +162,7 @@ class EngineSettings(BaseComponent):
             "dtype": dtype,
             "store": store,
             "namespace": namespace,
+            "compression": compression,
             "chat_template": chat_template,
             "chat_template_kwargs": chat_template_kwargs,
             "context": context,

@@ -21,8 +21,8 @@ from promptcache.reuse.named import policy
 log = logging.getLogger("promptcache")
 
 PLAIN = (
-    "tokenizer_name", "revision", "dtype", "device_map", "namespace", "chat_template",
-    "chat_template_kwargs", "context", "conversations",
+    "tokenizer_name", "revision", "dtype", "device_map", "namespace", "compression",
+    "chat_template", "chat_template_kwargs", "context", "conversations",
 )  # fmt: skip
 """The parameters of loading that are written."""
 FUNCTIONS = (

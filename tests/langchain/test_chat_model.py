@@ -220,6 +220,7 @@ LOADED_OTHERWISE = {
     "dtype": "bfloat16",
     "model_kwargs": {"rms_norm_eps": 0.5},
     "namespace": "a",
+    "compression": "int8",
     "chat_template": SHORT_TEMPLATE,
     "chat_template_kwargs": {"enable_thinking": False},
 }

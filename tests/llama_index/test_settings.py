@@ -439,6 +439,7 @@ def test_what_is_written_makes_another_of_the_same_settings(
         dtype="bfloat16",
         device_map={"": torch.device("cpu")},
         namespace="a",
+        compression="int8",
         chat_template=TEMPLATE,
         chat_template_kwargs={"enable_thinking": False},
         conversations=False,
