@@ -17,7 +17,7 @@ from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy, Selective, Sensitive
 from promptcache.shelf import CachedDocuments
-from promptcache.store import DiskStore, HostStore, MemoryStore, Store, Tiers
+from promptcache.store import DiskStore, HostStore, MemoryStore, RemoteStore, Store, Tiers
 from promptcache.stream import Stream
 from promptcache.trace import Provenance, Span, Trace
 
@@ -36,6 +36,7 @@ __all__ = [
     "PromptCache",
     "PromptCacheError",
     "Provenance",
+    "RemoteStore",
     "Reply",
     "ReusePolicy",
     "Selective",

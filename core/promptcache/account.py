@@ -165,7 +165,8 @@ def _provenance(piece: Piece, source: Source | None) -> Provenance:
 
 def _note(piece: Piece, source: Source | None) -> str | None:
     if source and source.encoded:
-        return "missed, encoded now" if source.kept else "missed, encoded now, too large to keep"
+        why = f"not read from {source.slower}, which takes longer" if source.slower else "missed"
+        return f"{why}, encoded now" if source.kept else f"{why}, encoded now, too large to keep"
     if source and source.compression and piece.exact:
         return piece.note or f"exact, but for being kept as {source.compression}"
     return piece.note

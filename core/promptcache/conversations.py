@@ -201,7 +201,7 @@ class Conversations:
         """Forget the lines whose states the store no longer has, before there are too many."""
         if len(self._ordered) < self._prune_at:
             return
-        there = set(self._library.store.keys())
+        there = self._library.store.holding(list(self._keys.values()))
         self._keys = {line: key for line, key in self._keys.items() if key in there}
         self._ordered = sorted(self._keys)
         self._prune_at = max(PRUNED_FROM, 2 * len(self._ordered))

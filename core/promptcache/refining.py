@@ -58,7 +58,7 @@ class Refining:
         records = surviving_out_of_memory(
             lambda: self._library.fetch(wanted.values()), store, f"encoding {len(wanted)} modules"
         )
-        there = set(store.keys())
+        there = store.holding(keys)
         done = 0
         for run, key in zip(runs, keys, strict=True):
             new = wanted.get(run)

@@ -215,7 +215,7 @@ def test_turns_of_a_conversation_are_not_written_to_the_disk(tmp_path: Path) -> 
     cache.cache_documents(DOCUMENTS, progress=False)
     cache.generate_messages(messages(0, 1), max_new_tokens=12)
     store = written(cache)
-    assert len(store.memory.keys()) == len(store.disk.keys()) + 1
+    assert len(store.memory.keys()) == len(store.tiers[1].keys()) + 1
 
 
 def test_another_model_and_another_tenant_find_nothing(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_what_the_disk_is_too_slow_for_is_written_later(
     ready.set()
     store.flush()
     assert store.unwritten == 0
-    assert sorted(store.disk.keys()) == [f"k{number}" for number in range(9)]
+    assert sorted(store.tiers[1].keys()) == [f"k{number}" for number in range(9)]
 
 
 def test_a_file_is_read_through_as_often_as_it_was_asked_for(tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_a_disk_that_fails_under_a_running_engine_fails_no_request(
     expected = [plain.generate_messages(each, max_new_tokens=4).token_ids for each in asked]
     assert cache.generate_messages(asked[0], max_new_tokens=4).token_ids == expected[0]
     store.flush()
-    there = store.disk.keys()
+    there = store.tiers[1].keys()
     with monkeypatch.context() as patch:
         fault(folder, patch)
         caplog.clear()
@@ -277,5 +277,5 @@ def test_a_disk_that_fails_under_a_running_engine_fails_no_request(
     assert given == expected
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
     assert "cannot write attention states" in caplog.text
-    assert set(store.disk.keys()) <= set(there)
+    assert set(store.tiers[1].keys()) <= set(there)
     assert not list(folder.glob(f"*{UNFINISHED}"))

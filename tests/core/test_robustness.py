@@ -216,7 +216,7 @@ def test_what_is_not_text_is_refused_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    "setting", [{"store": "s3://cache"}, {"store": 10**9}, {"namespace": None}]
+    "setting", [{"store": "nowhere://cache"}, {"store": 10**9}, {"namespace": None}]
 )
 def test_settings_that_are_not_what_they_must_be_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(setting))):

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptcache.kv import KV, join
-from promptcache.store import PRIVATE, DiskStore, HostStore, MemoryStore, Store, Tiers
+from promptcache.store import (
+    PRIVATE,
+    DiskStore,
+    HostStore,
+    MemoryStore,
+    RemoteStore,
+    Store,
+    Tiers,
+)
 
 Tier = Callable[[int], Store]
 DIM = 256
@@ -51,10 +60,37 @@ def tiers() -> Iterator[dict[str, Tier]]:
         def both(budget: int) -> Store:
             return Tiers(MemoryStore(budget), disk(budget))
 
-        yield {"memory": MemoryStore, "host": HostStore, "disk": disk, "tiers": both}
+        def remote(budget: int) -> Store:
+            return RemoteStore(f"memory://{next(made)}", timeout=60)
+
+        def local(budget: int) -> Store:
+            return Tiers(MemoryStore(budget), HostStore(budget), disk(budget))
+
+        def far(budget: int) -> Store:
+            return Tiers(MemoryStore(budget), disk(budget), remote(budget))
+
+        yield {
+            "memory": MemoryStore,
+            "host": HostStore,
+            "disk": disk,
+            "remote": remote,
+            "memory, disk": both,
+            "memory, host, disk": local,
+            "memory, disk, remote": far,
+        }
 
 
-@pytest.fixture(params=["memory", "host", "disk", "tiers"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "host",
+        "disk",
+        "remote",
+        "memory, disk",
+        "memory, host, disk",
+        "memory, disk, remote",
+    ]
+)
 def tier(request: pytest.FixtureRequest, tiers: dict[str, Tier]) -> Tier:
     return tiers[request.param]
 
@@ -80,6 +116,17 @@ def test_what_was_put_is_found_and_counted_until_it_is_deleted(tier: Tier) -> No
     assert not store.delete("a")
     assert store.get("a") is None
     assert store.nbytes == 0
+
+
+def test_several_are_looked_for_at_once_and_what_is_not_there_is_left_out(tier: Tier) -> None:
+    store = tier(budget(9))
+    for name in "ab":
+        store.put(name, states(2))
+    found = store.find_all(["a", "x", "b", f"{PRIVATE}y"])
+    assert {name: kv.tokens for name, (kv, _) in found.items() if kv} == {"a": 2, "b": 2}
+    assert store.holding(["b", "x"]) == {"b"}
+    store.delete("b")
+    assert store.holding(["b", "x"]) == set()
 
 
 def test_what_was_put_again_has_its_new_side_tensors(tier: Tier) -> None:
@@ -120,21 +167,25 @@ def test_giving_memory_back_spares_what_is_pinned_and_what_lies_on_disk(tier: Ti
     store.pin("b")
     freed = store.evict()
     lasting = not isinstance(store, MemoryStore)
-    assert freed == (0 if isinstance(store, DiskStore) else 2 * BYTES_PER_TOKEN)
+    assert freed == (0 if isinstance(store, DiskStore | RemoteStore) else 2 * BYTES_PER_TOKEN)
     assert (store.get("a") is not None) == lasting
     assert store.get("b") is not None
 
 
 def test_states_of_one_process_are_kept_in_memory_only(tier: Tier) -> None:
     store = tier(budget(9))
-    in_memory = not isinstance(store, DiskStore)
+    in_memory = not isinstance(store, DiskStore | RemoteStore)
     assert store.put(f"{PRIVATE}a", states(1)) == in_memory
     assert (store.get(f"{PRIVATE}a") is not None) == in_memory
-    store.evict()
+    if isinstance(store, Tiers):
+        store.flush()
+    while store.evict():
+        pass
     assert store.get(f"{PRIVATE}a") is None
     assert store.keys() == []
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     events=st.lists(
         st.tuples(st.sampled_from("pgdnu"), st.sampled_from("abcdef"), st.integers(1, 5)),
@@ -144,7 +195,7 @@ def test_states_of_one_process_are_kept_in_memory_only(tier: Tier) -> None:
 def test_no_history_exceeds_the_budget_or_loses_a_pinned_entry(
     tiers: dict[str, Tier], events: list[tuple[str, str, int]]
 ) -> None:
-    for make in tiers.values():
+    for make in (tiers[name] for name in tiers if "remote" not in name):
         store = make(budget(6))
         pinned: set[str] = set()
         for event, name, tokens in events:
@@ -169,6 +220,31 @@ def test_no_history_exceeds_the_budget_or_loses_a_pinned_entry(
                 store.flush()
             store.check_integrity()
             assert held & pinned <= set(store.keys())
+
+
+@pytest.mark.parametrize("make", [MemoryStore, HostStore])
+def test_what_cost_more_to_encode_outlives_what_cost_less_but_not_for_ever(make: Tier) -> None:
+    store = make(budget(4))
+    store.put("dear", replace(states(1), cost=0.4))
+    for number in range(20):
+        store.put(f"cheap{number}", replace(states(1), cost=0.1 + number / 1000))
+        store.check_integrity()
+        lived = number
+        if not store.holding(["dear"]):
+            break
+    assert 4 < lived < 20
+    assert store.keys()[-1] == f"cheap{lived}"
+
+
+def test_states_of_unknown_cost_count_as_the_others_do() -> None:
+    store = MemoryStore(budget(3))
+    for name, cost in (("a", None), ("b", 0.1), ("c", None)):
+        store.put(name, replace(states(1), cost=cost))
+    for name in "abc":
+        store.get(name)
+    store.put("d", states(1))
+    store.put("e", states(1))
+    assert store.keys() == ["c", "d", "e"]
 
 
 def test_slices_of_states_join_to_the_whole() -> None:

@@ -5,14 +5,19 @@ from promptcache.store.disk import DiskStore
 from promptcache.store.host import HostStore
 from promptcache.store.memory import MemoryStore
 from promptcache.store.opening import opened
-from promptcache.store.protocol import PRIVATE, Store
+from promptcache.store.protocol import PRIVATE, Effort, Store
+from promptcache.store.rates import Rate
+from promptcache.store.remote import RemoteStore
 from promptcache.store.tiers import Tiers
 
 __all__ = [
     "PRIVATE",
     "DiskStore",
+    "Effort",
     "HostStore",
     "MemoryStore",
+    "Rate",
+    "RemoteStore",
     "Store",
     "Tiers",
     "default_budget",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -18,12 +18,9 @@ from promptcache.store.compression import packed
 from promptcache.store.folder import DAMAGED, Folder
 from promptcache.store.format import DamagedFileError
 from promptcache.store.host import on_host
-from promptcache.store.protocol import PRIVATE
+from promptcache.store.protocol import NO_EFFORTS, PRIVATE, Effort, checked_name
 
 log = logging.getLogger("promptcache")
-
-NAME = re.compile(r"[0-9A-Za-z_-]{1,200}")
-"""What a key must be to be a file's name."""
 
 
 class Verify(StrEnum):
@@ -86,7 +83,7 @@ class DiskStore:
         """The states under `key`, memory-mapped, which count as used now for every process."""
         if key.startswith(PRIVATE):
             return None
-        path = self.folder.path_of(_name(key))
+        path = self.folder.path_of(checked_name(key))
         try:
             inode = path.stat().st_ino
             kv, checksum = states.read(path, key, lambda given: self._trusts(key, given))
@@ -109,11 +106,23 @@ class DiskStore:
         kv = self.get(key)
         return None if kv is None else (kv, self.tier)
 
+    def find_all(
+        self, keys: Iterable[str], efforts: Mapping[str, Effort] = NO_EFFORTS
+    ) -> dict[str, tuple[KV | None, str]]:
+        """What it has of these keys."""
+        del efforts  # it is for who has several tiers to choose
+        found = {key: self.get(key) for key in keys}
+        return {key: (kv, self.tier) for key, kv in found.items() if kv is not None}
+
+    def holding(self, keys: Collection[str]) -> set[str]:
+        """Which of these keys it has; they do not count as used."""
+        return self.folder.files().keys() & keys
+
     def put(self, key: str, kv: KV) -> bool:
         """Write `kv` to the disk, if pinned files leave room for it and the disk takes it."""
         if key.startswith(PRIVATE):
             return False
-        path = self.folder.path_of(_name(key))
+        path = self.folder.path_of(checked_name(key))
         if not states.can_be_kept(kv):
             self._warn("write", TypeError("states of this dtype have no name in a file"))
             return False
@@ -135,7 +144,7 @@ class DiskStore:
         """Remove the file of `key`, and its pin in this process."""
         self.unpin(key)
         try:
-            return not key.startswith(PRIVATE) and self.folder.delete(_name(key))
+            return not key.startswith(PRIVATE) and self.folder.delete(checked_name(key))
         except OSError as error:
             self._warn("delete", error)
             return False
@@ -145,7 +154,7 @@ class DiskStore:
 
         A damaged one is set aside, where that can be. Raises OSError for one that cannot be read.
         """
-        path = self.folder.path_of(_name(key))
+        path = self.folder.path_of(checked_name(key))
         try:
             inode = path.stat().st_ino
             states.read(path, key, lambda _: False)
@@ -204,13 +213,6 @@ class DiskStore:
             self._said.add(kind)
         if new:
             log.warning("%s", message)
-
-
-def _name(key: str) -> str:
-    """The key. StoreError for one that cannot be a file's name."""
-    if not NAME.fullmatch(key):
-        raise StoreError(f"the key {key!r} cannot be a file's name; expected letters and digits")
-    return key
 
 
 def _says(path: Path) -> dict[str, str] | None:

@@ -44,9 +44,7 @@ class Part:
     data: memoryview
 
 
-def about(
-    key: str, start: int, parts: Iterable[Part], cost: float | None = None
-) -> dict[str, str]:
+def about(key: str, start: int, parts: Iterable[Part], cost: float | None = None) -> dict[str, str]:
     """The metadata of a file."""
     told = {FORMAT: VERSION, KEY: key, START: str(start)}
     if cost is not None:
@@ -105,6 +103,19 @@ def check_told(told: Mapping[str, str], key: str) -> None:
         raise DamagedFileError(f"holds the states of another key, {told.get(KEY)!r}")
     if not told.get(START, "").isdecimal() or CHECKSUM not in told:
         raise DamagedFileError("lacks metadata")
+
+
+def promised(head: bytes) -> dict[str, object]:
+    """What the beginning of a file says of the tensors in it; empty where it is not whole.
+
+    Files of one key that say the same hold the same states, encoded twice perhaps.
+    """
+    try:
+        table = json.loads(head[8 : 8 + int.from_bytes(head[:8], "little")])
+        told = dict(table["__metadata__"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return {**table, "__metadata__": {k: told[k] for k in told if k not in {CHECKSUM, COST}}}
 
 
 def cost_of(told: Mapping[str, str]) -> float | None:

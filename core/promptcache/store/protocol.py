@@ -5,12 +5,37 @@ Keys are made of letters, digits, "-" and "_", so that they can be names of file
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
+from promptcache.errors import StoreError
 from promptcache.kv import KV
 
 PRIVATE = "process-"
 """How keys begin that mean something to one process alone: a tier that outlives it keeps none."""
+NAME = re.compile(r"[0-9A-Za-z_-]{1,200}")
+"""What a key must be to be a file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What it takes to encode states that are not found: seconds, and the bytes that they have."""
+
+    seconds: float
+    nbytes: int
+
+
+NO_EFFORTS: Mapping[str, Effort] = MappingProxyType({})
+
+
+def checked_name(key: str) -> str:
+    """The key. StoreError for one that cannot be a file's name."""
+    if not NAME.fullmatch(key):
+        raise StoreError(f"the key {key!r} cannot be a file's name; expected letters and digits")
+    return key
 
 
 @runtime_checkable
@@ -35,8 +60,20 @@ class Store(Protocol):
     def find(self, key: str) -> tuple[KV, str] | None:
         """What `get` gives, and the tier that had it."""
 
+    def find_all(
+        self, keys: Iterable[str], efforts: Mapping[str, Effort] = NO_EFFORTS
+    ) -> dict[str, tuple[KV | None, str]]:
+        """What `find` gives for each of these keys that it has, looked for at once.
+
+        Where `efforts` says what encoding a key takes, a tier may be left out that takes longer:
+        then there is None in place of the states, with the name of that tier.
+        """
+
+    def holding(self, keys: Collection[str]) -> set[str]:
+        """Which of these keys it has, as far as it knows without asking another machine."""
+
     def put(self, key: str, kv: KV) -> bool:
-        """Keep `kv`, evicting what was not used for longest. False when it cannot fit.
+        """Keep `kv`, evicting what it can best do without. False when it cannot fit.
 
         What the key had is replaced: the same states, with other side tensors perhaps.
         """
@@ -45,7 +82,7 @@ class Store(Protocol):
         """Forget `key`, pinned or not. False when it was not there."""
 
     def keys(self) -> list[str]:
-        """Every key, least recently used first."""
+        """Every key, in the order in which they would be evicted."""
 
     def pin(self, key: str) -> None:
         """Keep `key` from being evicted, also when it is put later."""

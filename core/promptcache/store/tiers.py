@@ -1,66 +1,74 @@
-"""Two tiers as one store: a fast one, and a lasting one behind it."""
+"""Several tiers as one store: a fast one, and slower ones behind it, in order of speed."""
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from threading import Lock
+from functools import partial
 
 import torch
 
+from promptcache.errors import OptionError
 from promptcache.kv import KV
-from promptcache.store.protocol import PRIVATE, Store
-from promptcache.store.writing import Writer
-
-log = logging.getLogger("promptcache")
+from promptcache.store.behind import Behind
+from promptcache.store.protocol import NO_EFFORTS, Effort, Store
 
 WAITING = 256 * 1024**2
-"""Bytes that may wait to be written, beside what the memory tier holds."""
+"""Bytes that may wait to be written to a tier, beside what the memory tier holds."""
 
 
 class Tiers:
-    """Keeps attention states in `memory`, and writes them to `disk` in the background.
+    """Keeps attention states in the first tier, and writes them to the others in the background.
 
-    What is found on disk is copied into memory, onto `device` if one is given. No request waits
-    for a write: what finds `waiting` bytes ahead of it is written when it is next read, or when
-    `flush` is called, if memory still has it then. What belongs to one process (`PRIVATE`) stays
-    in memory. The process ends when all that waits is written.
+    `tiers` stand in order of speed: memory, perhaps the host's, a disk, a remote. What is found
+    in one of them is copied into the first, onto `device` if one is given, and written to those
+    between. No request waits for a write: what finds `waiting` bytes ahead of it is written when it
+    is next read, or when `flush` is called, if the first tier still has it then. What belongs to
+    one process (`PRIVATE`) stays in memory. The process ends when all that waits is written.
+
+    Where it is known that encoding takes less time than reading from a tier, that tier is left
+    out. Raises OptionError for anything but stores, and for none.
     """
 
     def __init__(
-        self,
-        memory: Store,
-        disk: Store,
-        *,
-        device: torch.device | None = None,
-        waiting: int = WAITING,
+        self, *tiers: Store, device: torch.device | None = None, waiting: int = WAITING
     ) -> None:
-        self.memory = memory
-        self.disk = disk
+        for tier in tiers:
+            if not isinstance(tier, Store):
+                raise OptionError(
+                    f"{tier!r:.80} is no tier; expected stores, fastest first, for example "
+                    'Tiers(MemoryStore(2 * 1024**3), DiskStore("~/.cache/promptcache"))'
+                )
+        if not tiers:
+            raise OptionError("Tiers() has no tier; expected one at least, the fastest first")
+        self.tiers = tiers
         self._device = device
-        self._writer = Writer(disk, waiting)
-        self._unwritten: set[str] = set()
-        self._lock = Lock()
+        self._behind = [Behind(tier, waiting) for tier in tiers[1:]]
+
+    @property
+    def memory(self) -> Store:
+        """The first tier, which is asked first."""
+        return self.tiers[0]
 
     @property
     def tier(self) -> str:
-        """The name of the tier in memory: what was just put is read from there."""
+        """The name of the first tier: what was just put is read from there."""
         return self.memory.tier
 
     @property
     def budget(self) -> int:
-        """The bytes that both tiers together never exceed."""
-        return self.memory.budget + self.disk.budget
+        """The bytes that all tiers together never exceed."""
+        return sum(tier.budget for tier in self.tiers)
 
     @property
     def nbytes(self) -> int:
-        """The bytes that both tiers hold; what is in both counts twice."""
-        return self.memory.nbytes + self.disk.nbytes
+        """The bytes that all tiers hold; what is in two of them counts twice."""
+        return sum(tier.nbytes for tier in self.tiers)
 
     @property
     def unwritten(self) -> int:
-        """How many entries the disk was too slow for, and still lacks."""
-        return len(self._unwritten)
+        """How many entries a tier was too slow for, and still lacks."""
+        return len({key for behind in self._behind for key in behind.unwritten})
 
     def get(self, key: str) -> KV | None:
         """The states under `key`, from the fastest tier that has them."""
@@ -69,94 +77,95 @@ class Tiers:
 
     def find(self, key: str) -> tuple[KV, str] | None:
         """The states under `key`, and the name of the fastest tier that had them."""
-        found = self.memory.find(key)
-        if found is not None:
-            if key in self._unwritten:
-                self._write(key, found[0])
-            return found
-        waiting = self._writer.get(key)
-        if waiting is not None:
-            self.memory.put(key, waiting)
-            return waiting, self.memory.tier
-        found = self.disk.find(key)
-        return None if found is None else (self._promoted(key, found[0]), found[1])
+        kv, tier = self.find_all([key]).get(key, (None, ""))
+        return None if kv is None else (kv, tier)
+
+    def find_all(
+        self, keys: Iterable[str], efforts: Mapping[str, Effort] = NO_EFFORTS
+    ) -> dict[str, tuple[KV | None, str]]:
+        """The states under these keys, each from the fastest tier that has it."""
+        wanted = list(dict.fromkeys(keys))
+        found = self.memory.find_all(wanted)
+        for behind in self._behind:
+            for key in behind.lacking(found):
+                if (kv := found[key][0]) is not None:
+                    behind.write(key, kv)
+        for place, behind in enumerate(self._behind):
+            missing = [key for key in wanted if key not in found or found[key][0] is None]
+            if not missing:
+                break
+            for key, kv in behind.waiting(missing).items():
+                self.memory.put(key, kv)
+                found[key] = kv, self.memory.tier
+            missing = [key for key in missing if key not in found or found[key][0] is None]
+            found |= behind.find_all(missing, efforts, partial(self._promoted, place))
+        return found
+
+    def holding(self, keys: Collection[str]) -> set[str]:
+        """Which of these keys any tier has or is about to have, as far as they know."""
+        there = {key for behind in self._behind for key in behind.waiting(keys)}
+        return there.union(*(tier.holding(keys) for tier in self.tiers))
 
     def put(self, key: str, kv: KV) -> bool:
-        """Keep `kv` in memory now and on disk soon. False when neither will have it."""
-        kept = self.memory.put(key, kv)
-        return self._write(key, kv) or kept
+        """Keep `kv` in memory now and elsewhere soon. False when no tier will have it."""
+        kept = [self.memory.put(key, kv), *(behind.write(key, kv) for behind in self._behind)]
+        return any(kept)
 
     def delete(self, key: str) -> bool:
         """Forget `key` in every tier."""
-        with self._lock:
-            self._unwritten.discard(key)
-        waited = self._writer.discard(key)
-        there = [self.memory.delete(key), self.disk.delete(key)]
-        return waited or any(there)
+        there = [self.memory.delete(key), *(behind.delete(key) for behind in self._behind)]
+        return any(there)
 
     def keys(self) -> list[str]:
-        """Every key of any tier; those in memory last, least recently used first."""
-        fast = self.memory.keys()
-        slow = dict.fromkeys((*self.disk.keys(), *self._writer.keys()))
-        for key in fast:
-            slow.pop(key, None)
-        return [*slow, *fast]
+        """Every key of any tier; those of the slowest first, each in the order of its tier."""
+        ordered: dict[str, None] = {}
+        for tier in (*(part for b in self._behind for part in (b.writer, b.tier)), self.memory):
+            for key in tier.keys():  # noqa: SIM118
+                ordered.pop(key, None)
+                ordered[key] = None
+        return list(ordered)
 
     def pin(self, key: str) -> None:
-        """Keep `key` from being evicted, from memory and by this process from the disk."""
-        self.memory.pin(key)
-        self.disk.pin(key)
+        """Keep `key` from being evicted by this process, from any tier."""
+        for tier in self.tiers:
+            tier.pin(key)
 
     def unpin(self, key: str) -> None:
         """Let `key` be evicted again."""
-        self.memory.unpin(key)
-        self.disk.unpin(key)
+        for tier in self.tiers:
+            tier.unpin(key)
 
     def evict(self) -> int:
-        """Forget everything in memory that is not pinned; the disk keeps what it has."""
-        return self.memory.evict()
+        """Forget everything in the first tier that is not pinned, or if that is nothing, what the
+        others have in memory.
+        """
+        return self.memory.evict() or sum(tier.evict() for tier in self.tiers[1:])
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until the disk has all that memory has. TimeoutError after `timeout` seconds."""
-        self._writer.flush(timeout)
-        for key in list(self._unwritten):
-            kv = self.memory.get(key)
-            if kv is None:
-                with self._lock:
-                    self._unwritten.discard(key)
-            else:
-                self._write(key, kv)
-                self._writer.flush(timeout)
+        """Wait until every tier has all that memory has. TimeoutError after `timeout` seconds."""
+        for behind in self._behind:
+            behind.flush(self.memory.get, timeout)
 
     def check_integrity(self) -> None:
-        """Assert that both tiers are right about themselves."""
-        self.memory.check_integrity()
-        self.disk.check_integrity()
+        """Assert that all tiers are right about themselves."""
+        for tier in self.tiers:
+            tier.check_integrity()
 
-    def _write(self, key: str, kv: KV) -> bool:
-        """Have the disk keep it, unless it is private or too much waits already."""
-        if key.startswith(PRIVATE):
-            return False
-        written = self._writer.put(key, kv)
-        with self._lock:
-            first = not written and not self._unwritten
-            (self._unwritten.discard if written else self._unwritten.add)(key)
-        if first:
-            log.warning("states come faster than the disk takes them: some are written later")
-        return written
-
-    def _promoted(self, key: str, kv: KV) -> KV:
-        """A copy in memory that depends on no file, if there can be room for it."""
-        if kv.nbytes > self.memory.budget:
-            return kv
-        copy = replace(
-            kv,
-            keys=tuple(self._copied(tensor) for tensor in kv.keys),
-            values=tuple(self._copied(tensor) for tensor in kv.values),
-            side={name: tensor.clone() for name, tensor in kv.side.items()},
-        )
-        self.memory.put(key, copy)
-        return self.memory.get(key) or copy
+    def _promoted(self, place: int, key: str, kv: KV) -> KV:
+        """What the tier behind at `place` had, for the faster ones: a copy in memory that depends
+        on no file, if there can be room for it.
+        """
+        if kv.nbytes <= self.memory.budget:
+            kv = replace(
+                kv,
+                keys=tuple(self._copied(tensor) for tensor in kv.keys),
+                values=tuple(self._copied(tensor) for tensor in kv.values),
+                side={name: tensor.clone() for name, tensor in kv.side.items()},
+            )
+            self.memory.put(key, kv)
+        for behind in self._behind[:place]:
+            behind.write(key, kv)
+        return kv
 
     def _copied(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._device or tensor.device, copy=True)

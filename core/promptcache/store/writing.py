@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from threading import Condition, Thread
 
 from promptcache.kv import KV
@@ -15,12 +16,13 @@ class Writer:
     """Puts states into a store in a thread of its own, which ends when nothing waits.
 
     At most `most` bytes wait, or one entry that is larger. The process does not end before they
-    are written. Safe to use from several threads.
+    are written. `refused` hears of what the store did not take. Safe to use from several threads.
     """
 
-    def __init__(self, store: Store, most: int) -> None:
+    def __init__(self, store: Store, most: int, refused: Callable[[str], None]) -> None:
         self._store = store
         self._most = most
+        self._refused = refused
         self._waiting: dict[str, KV] = {}
         self._writing: str | None = None
         self._working = False
@@ -58,7 +60,7 @@ class Writer:
         """Wait until all is written. TimeoutError after `timeout` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: not self._working, timeout):
-                raise TimeoutError(f"{len(self._waiting)} entries still wait for the disk")
+                raise TimeoutError(f"{len(self._waiting)} entries still wait to be written")
 
     def _work(self) -> None:
         while True:
@@ -70,9 +72,10 @@ class Writer:
                     return
                 key, kv = self._writing, self._waiting[self._writing]
             try:
-                self._store.put(key, kv)
+                if not self._store.put(key, kv):
+                    self._refused(key)
             except Exception:  # nobody waits for it, and the others are to be written
-                log.warning("%s was not written to the disk", key, exc_info=True)
+                log.warning("%s was not written to the %s", key, self._store.tier, exc_info=True)
             with self._changed:
                 self._writing = None
                 if self._waiting.get(key) is kv:

@@ -1,0 +1,233 @@
+"""The remote tier: attention states at any fsspec URL, shared by machines; slow or gone, a miss."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, wait
+from functools import partial
+from threading import Lock
+from typing import Any, TypeVar
+
+from promptcache.errors import OptionError
+from promptcache.kv import KV
+from promptcache.store import format as files
+from promptcache.store import states
+from promptcache.store.breaker import FIRST, Breaker
+from promptcache.store.compression import packed
+from promptcache.store.filesystem import FileSystem
+from promptcache.store.folder import DAMAGED, SUFFIX
+from promptcache.store.format import DamagedFileError
+from promptcache.store.host import on_host
+from promptcache.store.protocol import NO_EFFORTS, PRIVATE, Effort, checked_name
+from promptcache.store.workers import Workers
+
+T = TypeVar("T")
+log = logging.getLogger("promptcache")
+
+TIMEOUT = 5.0
+WRITE_TIMEOUT = 60.0
+WORKERS = 16
+SLACK = 64
+"""Bytes by which two files' beginnings may differ that say the same."""
+
+
+class RemoteStore:
+    """Keeps attention states at a URL that fsspec can open: "s3://bucket/prefix", "file:///...".
+
+    The files are those of the disk tier, checked whenever they are read. All that one request
+    looks for is fetched at once, by up to `workers` threads, and waited for at most `timeout`
+    seconds; a write or a listing takes at most `write_timeout`. What is not there by then is
+    missing. A remote that fails is left alone for a while: `rest` seconds first, and twice as long
+    each time it fails again. A warning says so once for each kind of failure. A damaged file is
+    moved to the folder `damaged` there, reported, and missing.
+
+    It has no budget, and evicts nothing: other machines and the bucket's own rules do. What
+    belongs to one process (`PRIVATE`) is not kept. `storage_options` are handed to fsspec. Nothing
+    is connected to before something is asked for. Raises OptionError for a URL that cannot be
+    opened, with the extra to install, and for seconds or threads that are not more than nothing.
+    """
+
+    tier = "remote"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = TIMEOUT,
+        write_timeout: float = WRITE_TIMEOUT,
+        rest: float = FIRST,
+        workers: int = WORKERS,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        given = {"timeout": timeout, "write_timeout": write_timeout, "rest": rest}
+        for name, value in {**given, "workers": workers}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise OptionError(f"{name}={value!r} is not valid; expected more than 0")
+        self._files = FileSystem(url, storage_options or {})
+        self._timeout = timeout
+        self._write_timeout = write_timeout
+        self._breaker = Breaker(rest)
+        self._workers = Workers(int(workers))
+        self._known: dict[str, int] = {}
+        self._said: set[str] = set()
+        self._lock = Lock()
+
+    @property
+    def budget(self) -> int:
+        """More than there can be: what is kept there, its owner decides."""
+        return sys.maxsize
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the states there that this process has read or written."""
+        with self._lock:
+            return sum(self._known.values())
+
+    def get(self, key: str) -> KV | None:
+        """The states under `key`."""
+        kv, _ = self.find_all([key]).get(key, (None, ""))
+        return kv
+
+    def find(self, key: str) -> tuple[KV, str] | None:
+        """The states under `key` and the name of this tier."""
+        kv = self.get(key)
+        return None if kv is None else (kv, self.tier)
+
+    def find_all(
+        self, keys: Iterable[str], efforts: Mapping[str, Effort] = NO_EFFORTS
+    ) -> dict[str, tuple[KV | None, str]]:
+        """What it has of these keys and can give within `timeout` seconds."""
+        del efforts  # it is for who has several tiers to choose
+        wanted = [checked_name(key) for key in keys if not key.startswith(PRIVATE)]
+        if not wanted or not self._breaker.lets_through():
+            return {}
+        jobs = {
+            key: self._workers.begin(partial(self._files.read, f"{key}{SUFFIX}")) for key in wanted
+        }
+        done, late = wait(jobs.values(), self._timeout)
+        for job in late:
+            job.cancel()
+        if late:
+            self._warn("read", TimeoutError(f"no answer within {self._timeout:g} seconds"))
+        answered = [isinstance(job.exception(), FileNotFoundError | None) for job in done]
+        (self._breaker.went_well if any(answered) else self._breaker.failed)()
+        found = {key: self._arrived(key, job) for key, job in jobs.items() if job in done}
+        return {key: (kv, self.tier) for key, kv in found.items() if kv is not None}
+
+    def holding(self, keys: Collection[str]) -> set[str]:
+        """Which of these keys this process has read or written there."""
+        with self._lock:
+            return self._known.keys() & keys
+
+    def put(self, key: str, kv: KV) -> bool:
+        """Write `kv`, unless the same is there; False where that fails. Waits for it."""
+        if key.startswith(PRIVATE):
+            return False
+        name = f"{checked_name(key)}{SUFFIX}"
+        if not states.can_be_kept(kv):
+            self._warn("write", TypeError("states of this dtype have no name in a file"))
+            return False
+        parts = states.parts_of(on_host(packed(kv), pinned=False))
+        head = files.header(files.about(key, kv.start, parts, kv.cost), parts)
+
+        def written() -> bool:
+            if not self._is_there(name, head):
+                whole = io.BytesIO()
+                files.write(whole, head, parts)
+                self._files.write(name, whole.getvalue())
+            return True
+
+        if not self._done("write", written, self._write_timeout, default=False):
+            return False
+        with self._lock:
+            self._known[key] = kv.nbytes
+        return True
+
+    def delete(self, key: str) -> bool:
+        """Remove the file of `key`, for all machines."""
+        if key.startswith(PRIVATE):
+            return False
+        name = f"{checked_name(key)}{SUFFIX}"
+        with self._lock:
+            self._known.pop(key, None)
+        return self._done("delete", lambda: self._files.delete(name), self._timeout, default=False)
+
+    def keys(self) -> list[str]:
+        """Every key, by a listing; none where that fails."""
+        names = self._done("list", self._files.names, self._write_timeout, default=[])
+        return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+
+    def pin(self, key: str) -> None:
+        """Nothing: nothing is evicted."""
+
+    def unpin(self, key: str) -> None:
+        """Nothing: nothing is evicted."""
+
+    def evict(self) -> int:
+        """Nothing: no memory of this machine is used."""
+        return 0
+
+    def check_integrity(self) -> None:
+        """Nothing: others may change what is there at any time."""
+
+    def _arrived(self, key: str, job: Future[bytes]) -> KV | None:
+        """The states that were fetched, if they are what they must be."""
+        try:
+            kv = states.decoded(job.result(), key)
+        except FileNotFoundError:
+            with self._lock:
+                self._known.pop(key, None)
+            return None
+        except DamagedFileError as error:
+            name = f"{key}{SUFFIX}"
+            log.warning("%s/%s %s; it is moved to %s/", self._files.name, name, error, DAMAGED)
+            self._workers.begin(lambda: self._files.move(name, DAMAGED))
+            return None
+        except Exception as error:  # whatever a file system raises
+            self._warn("read", error)
+            return None
+        with self._lock:
+            self._known[key] = kv.nbytes
+        return kv
+
+    def _is_there(self, name: str, head: bytes) -> bool:
+        try:
+            found = self._files.read(name, len(head) + SLACK)
+        except FileNotFoundError:
+            return False
+        return files.promised(found) == files.promised(head)
+
+    def _done(self, what: str, work: Callable[[], T], timeout: float, *, default: T) -> T:
+        """The result of work on the remote, or `default` where it fails or takes too long."""
+        if not self._breaker.lets_through():
+            return default
+        job = self._workers.begin(work)
+        try:
+            result = job.result(timeout)
+        except Exception as error:  # whatever a file system raises, or the time is up
+            late = not job.done()
+            job.cancel()
+            self._breaker.failed()
+            self._warn(what, TimeoutError(f"no answer within {timeout:g} s") if late else error)
+            return default
+        self._breaker.went_well()
+        return result
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Say once for each kind of failure that the remote does not do what it should."""
+        kind = f"{what} {type(error).__name__}"
+        with self._lock:
+            new = kind not in self._said
+            self._said.add(kind)
+        if new:
+            where = self._files.name
+            log.warning(
+                "cannot %s attention states in %s: %s: %s; going on without",
+                what,
+                where,
+                type(error).__name__,
+                error,
+            )
