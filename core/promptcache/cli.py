@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 
 from promptcache.bench.commands import app as bench
-from promptcache.bench.fidelity.commands import check
+from promptcache.bench.fidelity.checking import check
 from promptcache.errors import MissingExtraError, OptionError, PromptCacheError
-from promptcache.store_commands import gc, ls, verify
+from promptcache.server.command import key, serve
+from promptcache.store_commands import encode, export, gc, import_, inspect, ls, verify
 
 app = typer.Typer(
     help="Reuse the attention states of documents, in any order.",
@@ -24,8 +25,9 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.command()(check)
-for command in (ls, verify, gc):
+for command in (encode, ls, inspect, verify, gc, export, serve, key):
     app.command()(command)
+app.command("import")(import_)
 
 
 def main() -> None:

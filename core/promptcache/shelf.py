@@ -100,7 +100,9 @@ class Shelf:
         """The text cut into registered documents and what stands between them."""
         return self._recognizer.recognise(text)
 
-    def add_schema(self, schema: Schema, *, encode: bool, context: Wanted | None) -> None:
+    def add_schema(
+        self, schema: Schema, *, encode: bool, context: Wanted | None, progress: bool = False
+    ) -> None:
         """Encode what the schema's prompts can import, scaffolds too, and register it.
 
         A schema that cannot be laid out leaves everything as it was. A module that the chat
@@ -117,7 +119,12 @@ class Shelf:
             runs.update(dict.fromkeys(piece.run for piece in layout.pieces if piece.run))
         wanted_runs = self._in_context(runs, context)
         if encode:
-            self._encode(wanted_runs)
+            with tqdm(
+                total=len(wanted_runs), unit="module", desc="encoding", disable=not progress
+            ) as bar:
+                for chunk in _chunks(wanted_runs, CHUNK):
+                    self._encode(chunk)
+                    bar.update(len(chunk))
         self._prompts.register(schema, beginning)
 
     def add(

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from promptcache import DiskStore
-from promptcache.cli import main
-from promptcache.kv import KV
+from support.commands import Cli
 from support.words import byte_tokenizer
 from support.zoo import model
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["promptcache", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -87,7 +68,7 @@ def test_a_folder_that_is_no_model_ends_in_one_sentence(
 
 def test_without_a_command_the_help_names_all_of_them(cli: Cli) -> None:
     _, out, err = cli("--help")
-    for command in ("lint", "translate", "probe", "demo", "check", "bench"):
+    for command in ("lint", "translate", "probe", "demo", "check", "bench", "encode", "import"):
         assert command in out + err
 
 
@@ -107,62 +88,3 @@ def test_translate_writes_the_schema_of_a_prompt_program(
     status, _, err = cli("translate", "trips_of_the_cli_test:trip", "--documents", "context")
     assert status == 1
     assert "no variable of it holds documents" in err
-
-
-@pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    """A folder with three modules of two models, used one after another."""
-    store = DiskStore(tmp_path / "kept", 10**6)
-    for name, tokens in (("aaaa-1", 30), ("bbbb-2", 20), ("bbbb-3", 10)):
-        tensor = torch.zeros(2, tokens, 64, dtype=torch.bfloat16)
-        store.put(name, KV((tensor, tensor), (tensor, tensor)))
-    return tmp_path / "kept"
-
-
-def test_ls_lists_what_a_folder_holds_by_when_it_was_used(cli: Cli, kept: Path) -> None:
-    DiskStore(kept, 10**6).get("aaaa-1")
-    status, out, _ = cli("ls", kept)
-    assert status == 0
-    assert re.findall(r"^(\w{4}-\d)\s+(\w{4})\s+(\d+)\s+2\s+BF16", out, re.M) == [
-        ("bbbb-2", "bbbb", "20"), ("bbbb-3", "bbbb", "10"), ("aaaa-1", "aaaa", "30"),
-    ]  # fmt: skip
-    assert "3 modules of 2 models, 6" in out
-
-
-def test_verify_says_what_is_damaged_and_fails_until_it_is_set_aside(cli: Cli, kept: Path) -> None:
-    order = DiskStore(kept, 10**6).keys()
-    assert cli("verify", kept)[:2] == (0, "3 of 3 files are whole\n")
-    assert DiskStore(kept, 10**6).keys() == order
-    path = kept / "bbbb-2.kv.safetensors"
-    path.write_bytes(path.read_bytes()[:-1] + b"\1")
-    status, out, _ = cli("verify", kept)
-    assert status == 1
-    assert "bbbb-2.kv.safetensors has checksum crc32:" in out
-    assert "2 of 3 files are whole" in out
-    assert cli("verify", kept)[:2] == (0, "2 of 2 files are whole\n")
-    assert "1 damaged files among them" in cli("ls", kept)[1]
-
-
-def test_gc_keeps_a_budget_and_what_was_used_last(cli: Cli, kept: Path) -> None:
-    for budget, left in (("1GB", 3), ("33kB", 2), ("32 KiB", 2), ("0", 0)):
-        status, out, _ = cli("gc", kept, "--budget", budget)
-        assert status == 0
-        assert "freed" in out
-        assert DiskStore(kept, 10**6).keys() == ["aaaa-1", "bbbb-2", "bbbb-3"][3 - left :]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("ls", "nowhere"), "no folder 'nowhere'"),
-        (("verify", "nowhere"), "no folder 'nowhere'"),
-        (("gc", ".", "--budget", "much"), "'much' is no number of bytes"),
-        (("gc", ".", "--budget", "2XB"), "'2XB' is no number of bytes"),
-    ],
-)
-def test_what_is_no_folder_or_no_budget_is_one_sentence(
-    cli: Cli, arguments: tuple[str, ...], message: str
-) -> None:
-    status, _, err = cli(*arguments)
-    assert status == 1
-    assert message in err
