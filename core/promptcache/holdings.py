@@ -45,18 +45,17 @@ class Holdings:
             key=lambda module: (module.name, module.key),
         )
 
-    def forget(self, name: str) -> int:
-        """Take a module's states out of the store, in every context; how many there were.
+    def forget(self, name: str) -> bool:
+        """Take a module's states out of the store, in every context; whether there was anything.
 
         A document is taken out of the register, too; a schema's module is encoded again when a
         prompt next imports it.
         """
-        there = sum(m.name == name or m.name.endswith(f".{name}") for m in self.listed())
+        there = any(m.name == name or m.name.endswith(f".{name}") for m in self.listed())
         key = name.rpartition(".")[2]
         text = self._shelf.texts.get(key)
-        if text is not None:
-            self._shelf.remove([text])
-        self._shelf.marks.forget(key)
+        registered = text is not None and self._shelf.remove([text]) > 0
+        marked = self._shelf.marks.forget(key)
         self._library.delete_named(name)
         self._expectations.forget({name})
-        return there
+        return there or registered or marked

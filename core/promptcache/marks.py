@@ -37,10 +37,12 @@ class Marks:
         around = (Segment(before), Segment(content, Kind.MODULE, key), Segment(after))
         return tuple(segment for segment in around if segment.text)
 
-    def forget(self, key: str) -> None:
-        """Recognise a marked text no longer, unless it is registered or marked again."""
-        if self._marked.pop(key, key) is None and key not in self._registered:
+    def forget(self, key: str) -> bool:
+        """Recognise a marked text no longer, unless it is registered; whether it was marked."""
+        marked = self._marked.pop(key, key) is None
+        if marked and key not in self._registered:
             self._recognizer.remove(key)
+        return marked
 
     def _remember(self, key: str, content: str) -> None:
         self._recognizer.add(key, content)

@@ -1,0 +1,98 @@
+"""The server's app: what stands at which address, and who may ask there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from promptcache.server.answers import Answers
+from promptcache.server.engines import Engines
+from promptcache.server.failures import Json, RefusedError, answer_failures
+from promptcache.server.gate import Gate
+from promptcache.server.keeping import Keeping
+from promptcache.server.keys import Keys
+from promptcache.server.limits import Limits
+from promptcache.server.metrics import Counting, Metrics
+from promptcache.server.serving import Serving
+
+METRICS = "metrics"
+"""The namespace whose keys may read the metrics, where there are keys."""
+OTHERS = 8
+"""Threads beside those that run the model: for lists, deletions and file reads."""
+
+
+class Door:
+    """Lets requests in, each into the namespace of its key."""
+
+    def __init__(self, keys: Keys | None) -> None:
+        self._keys = keys
+
+    async def __call__(self, request: Request) -> str:
+        """The namespace of a request; all share one where there are no keys.
+
+        Raises RefusedError for an unknown key.
+        """
+        if self._keys is None:
+            return ""
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        found = self._keys.namespace_of(key.strip()) if scheme.lower() == "bearer" else None
+        if found is None:
+            raise RefusedError(
+                401,
+                "the API key is missing or unknown; expected the header Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return found
+
+    async def metrics(self, request: Request) -> None:
+        """Let in who may read figures about all namespaces together."""
+        if self._keys is not None and await self(request) != METRICS:
+            raise RefusedError(
+                403, f"only keys of the namespace {METRICS!r} read the metrics", code="forbidden"
+            )
+
+
+def create_app(
+    engines: Engines, *, keys: Keys | None = None, limits: Limits | None = None
+) -> FastAPI:
+    """The app over these engines. Without `keys` whoever can reach it may ask."""
+    limits = limits or Limits()
+    gate = Gate(limits.concurrency, limits.queue)
+    metrics = Metrics(gate, engines.store)
+    door = Door(keys)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        threads = ThreadPoolExecutor(limits.concurrency + OTHERS, "promptcache-server")
+        asyncio.get_running_loop().set_default_executor(threads)
+        yield
+
+    app = FastAPI(
+        title="promptcache",
+        lifespan=lifespan,
+        openapi_url=None,
+        redirect_slashes=False,
+        default_response_class=Json,
+    )
+    app.add_middleware(Counting, metrics=metrics)
+    answer_failures(app)
+    serving = Serving(gate, limits.timeout)
+    app.include_router(Answers(engines, serving, limits, metrics.count).router(door))
+    app.include_router(Keeping(engines, serving, limits).router(door))
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return Json({"status": "ok"})
+
+    @app.get("/metrics", dependencies=[Depends(door.metrics)])
+    async def figures() -> Response:
+        page = await asyncio.to_thread(metrics.page)
+        return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return app

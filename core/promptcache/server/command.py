@@ -1,0 +1,96 @@
+"""`promptcache serve` and `promptcache key`: a server, and keys for its namespaces."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from promptcache.errors import MissingExtraError
+
+HERE = ("127.0.0.1", "localhost", "::1")
+log = logging.getLogger("promptcache.server")
+
+
+def key(
+    file: Annotated[Path, typer.Argument(help="The file of keys; it is made if there is none.")],
+    namespace: Annotated[str, typer.Argument(help="Whose modules the key is for.")],
+) -> None:
+    """Add a new API key to a file of keys, which has its hash alone, and print it."""
+    from promptcache.server.keys import add_key
+
+    typer.echo(add_key(file, namespace))
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help='"pocket", a folder, or a hub name.')],
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep attention states in this folder or at this URL, too; may be given several "
+            "times, the fastest first."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = HERE[0],
+    port: Annotated[int, typer.Option(help="The port; 0 for any that is free.")] = 8000,
+    keys: Annotated[
+        Path | None, typer.Option(help="Serve only keys of this file (see promptcache key).")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What clients call the model. [MODEL]")] = None,
+    reuse: Annotated[str, typer.Option(help="The reuse policy, such as FirstK(8).")] = "Modular",
+    context: Annotated[
+        str, typer.Option(help="What modules are encoded after: preamble, expected or bare.")
+    ] = "preamble",
+    device: Annotated[str | None, typer.Option(help="Where the model runs, such as cuda.")] = None,
+    dtype: Annotated[str, typer.Option(help="The model's dtype, such as bfloat16.")] = "auto",
+    concurrency: Annotated[int, typer.Option(help="Requests that run in turns.")] = 4,
+    queue: Annotated[int, typer.Option(help="Requests that may wait beside them.")] = 64,
+    timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 300.0,
+    max_body: Annotated[int, typer.Option(help="Bytes that its body may have.")] = 16 * 1024**2,
+    window: Annotated[
+        int | None, typer.Option(help="Tokens of a prompt and its answer. [the model's own]")
+    ] = None,
+) -> None:
+    """Serve a model over HTTP, with OpenAI's API and our own; see docs/serving.md."""
+    try:
+        import uvicorn
+
+        from promptcache.server.app import create_app
+        from promptcache.server.engines import Engines
+        from promptcache.server.keys import Keys
+        from promptcache.server.limits import Limits
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("promptcache serve", "server") from error
+    from promptcache.model.load import load
+    from promptcache.reuse.named import policy
+
+    limits = Limits(concurrency, queue, timeout, max_body, window)
+    known = None if keys is None else Keys.read(keys)
+    if known is None and host not in HERE:
+        log.warning("whoever reaches %s:%d is served: there are no --keys", host, port)
+    options = {"reuse": policy(reuse), "context": context}
+    loaded, tokenizer = load(model, device=device, dtype=dtype)
+    engines = Engines(loaded, tokenizer, name=name or model, store=store or None, options=options)
+    engines.of("" if known is None else known.namespaces[0])  # a model that cannot be served
+    app = create_app(engines, keys=known, limits=limits)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        timeout_graceful_shutdown=int(timeout) + 1,
+        server_header=False,
+        access_log=False,
+    )
+    signal.signal(signal.SIGTERM, _end)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run()
+
+
+def _end(*_: object) -> NoReturn:
+    """End as any program does, once uvicorn has let requests finish: states are still written."""
+    sys.exit(0)

@@ -1,0 +1,33 @@
+"""What one request may take, and how many may be served or wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from promptcache.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a server.
+
+    `concurrency` requests run the model in turns; `queue` more may wait, the next one is refused.
+    `timeout` is in seconds, from a request's arrival to its last byte. `body` is the most bytes of
+    a request; `window` the most tokens of a prompt and its answer, None for the model's own.
+
+    Raises OptionError for a limit that lets nothing through.
+    """
+
+    concurrency: int = 4
+    queue: int = 64
+    timeout: float = 300.0
+    body: int = 16 * 1024**2
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "timeout", "body", "window"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise OptionError(f"{name}={value!r} is not a number above 0")
+        if self.queue < 0:
+            raise OptionError(f"queue={self.queue!r} is not a number from 0")

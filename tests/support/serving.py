@@ -1,0 +1,115 @@
+"""What tests of the server share: an app over a tiny random model, and clients in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from torch import Tensor
+
+from promptcache import PromptCache, Stream
+from promptcache.server.app import create_app
+from promptcache.server.engines import Engines
+from promptcache.server.keys import Keys, add_key
+from promptcache.store import MemoryStore
+from support.words import byte_tokenizer
+from support.zoo import model
+
+TEXT = "The lighthouse of Arven is 31 metres tall and painted white."
+OTHER = "Mira Tollen plays the viola in Ostmark every summer."
+SCHEMA = '<schema name="trip"><module name="miami">Miami is hot.</module></schema>'
+PROMPT = '<prompt schema="trip"><miami/>Go?</prompt>'
+CHAT = "/v1/chat/completions"
+
+
+def tiny_engines(**options: Any) -> Engines:
+    return Engines(
+        model("llama"),
+        byte_tokenizer(),
+        name="tiny",
+        store=MemoryStore(10**8),
+        options={"conversations": False, **options},
+    )
+
+
+class Fixed(Engines):
+    """Has one engine for everybody."""
+
+    def __init__(self, engine: PromptCache) -> None:
+        self.name, self.store, self._engine = engine.name, engine.store, engine
+
+    def of(self, namespace: str) -> PromptCache:
+        return self._engine
+
+
+class Held:
+    """Holds every answer before each token until it is let go, and counts their tokens."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = Event(), Event()
+        self.tokens = 0
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        self.begun.set()
+        assert self.go.wait(60)
+        self.tokens += 1
+        scores[:, 2] = -float("inf")  # no end of its own
+        return scores
+
+    def engine(self) -> PromptCache:
+        held = self
+
+        class Slow(PromptCache):
+            def stream_messages(self, messages: Any, **options: Any) -> Stream:
+                return super().stream_messages(messages, **options, logits_processor=[held])
+
+        return Slow(model("llama"), byte_tokenizer(), name="tiny", conversations=False)
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI, key: str | None = None) -> AsyncGenerator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://server", headers=headers, timeout=60
+    ) as client:
+        yield client
+
+
+def app_with_keys(folder: Path, *namespaces: str) -> tuple[FastAPI, list[str]]:
+    """An app, and a key for each namespace."""
+    keys = [add_key(folder / "keys", namespace) for namespace in namespaces]
+    return create_app(tiny_engines(), keys=Keys.read(folder / "keys")), keys
+
+
+def asked(content: object, **more: Any) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": 8,
+        "temperature": 0,
+        **more,
+    }
+
+
+def marked(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+
+
+def events(response: httpx.Response) -> list[Any]:
+    """What a stream of server-sent events said; it has to have come to its end."""
+    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
+    assert lines[-1] == "[DONE]"
+    return [json.loads(line) for line in lines[:-1]]
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not true():
+            await asyncio.sleep(0.01)
