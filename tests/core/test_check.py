@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,33 @@ def test_pocket_is_asked_its_own_questions(cli: Cli, tmp_path: Path) -> None:
         "both", "own", "shuffled"
     }  # fmt: skip
     assert (tmp_path / "figure.svg").read_text().startswith("<?xml")
+
+
+def test_seeds_are_the_same_one_by_one_and_side_by_side(cli: Cli, tmp_path: Path) -> None:
+    """All but the times; and each seed by itself as in a run of its own."""
+    file = tmp_path / "rows.json"
+    options = ("--samples", 1, "--documents", 2, "--kind", "fact", "--policy", "Modular",
+        "--context", "preamble", "--no-plain", "--threads", 1, "--json", file, "--run", "seeds",
+    )  # fmt: skip
+
+    def rows(*more: object) -> dict[tuple[str, str, str], dict[str, object]]:
+        status, _, err = cli("bench", "fidelity", *options, *more)
+        assert status == 0, err
+        timed = {"ttft_ratio", "ttft_seconds"}
+        return {
+            (row.policy, row.case, str(row.seeds)): {
+                name: value for name, value in asdict(row).items() if name not in timed
+            }
+            for row in read_fidelity(file)
+        }
+
+    together = rows("--seed", 3, "--seed", 4)
+    assert together == rows("--seed", 3, "--seed", 4, "--jobs", 2)
+    [alone] = [row for (policy, case, _), row in rows("--seed", 4).items()
+        if (policy, case) == ("Modular()", "all")]  # fmt: skip
+    assert together["Modular()", "seed 4", "[4]"] | {"case": "all", "worst": None} == alone | {
+        "worst": None
+    }
 
 
 def test_longbench_files_are_asked_of_any_model(cli: Cli, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""An engine for each encoding context, all over one loaded model."""
+"""An engine for each encoding context, all over one loaded model, and what it counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from promptcache.bench.fidelity.questions import Question
+from promptcache.bench.fidelity.questions import Question, as_messages, as_text
 from promptcache.bench.models import Subject
 from promptcache.decoys import CONTEXTS
 from promptcache.engine import PromptCache
@@ -35,6 +35,20 @@ def engine_for(
         compression=compression,
         conversations=False,
     )
+
+
+def counts(
+    subject: Subject,
+) -> tuple[Callable[[str], int], Callable[[Sequence[tuple[str, str]]], int]]:
+    """What counts the tokens of a text, and those of a prompt of messages (role, content)."""
+    engine = engine_for(subject, "bare")
+
+    def of_messages(told: Sequence[tuple[str, str]]) -> int:
+        if not engine.has_chat_template:
+            return engine.count_tokens(as_text(told))
+        return engine.count_message_tokens(as_messages(engine, told))
+
+    return engine.count_tokens, of_messages
 
 
 def encode(

@@ -122,6 +122,10 @@ def rows_of(
         for count in _different(each.about.documents for each in mine):
             part = [each for each in mine if each.about.documents == count]
             yield _row(part, setting, run, f"{count} documents", documents=count, order=whole)
+        seeds = _different(e.about.seed for e in mine if e.about.seed is not None)
+        for seed in seeds if len(seeds) > 1 else ():
+            part = [each for each in mine if each.about.seed == seed]
+            yield _row(part, setting, run, f"seed {seed}", order=whole)
 
 
 def read_fidelity(file: Path) -> list[FidelityRow]:
