@@ -59,10 +59,10 @@ class Generation(Body):
     model: str | None = None
     max_tokens: int | None = None
     temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0)
     seed: int | None = None
     stop: Any = None
     stream: bool | None = None
