@@ -137,9 +137,9 @@ def ttft(
     for count in threads or [1]:
         with threads_set(count):
             for each in plans:
-                found = ttft.measure(measured, each, systems, run=run or started)
-                _write(json_file, found, append=append or bool(rows))
-                rows += found
+                measured_now = ttft.measure(measured, each, systems, run=run or started)
+                _write(json_file, measured_now, append=append or bool(rows))
+                rows += measured_now
     for group in grouped(rows):
         console.print(f"\n{setting(group.any)}, {group.any.prompt} prompts", soft_wrap=True)
         for size, found in sorted(group.sizes.items()):
