@@ -1,0 +1,87 @@
+"""A library of ten times the budget: the memory that is taken, seen from outside the engine."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import Tensor
+
+from promptcache import DiskStore, MemoryStore, Store, Tiers
+from support import cycling
+
+HEAD_DIM = 16
+BUDGET = cycling.budget_of(HEAD_DIM)
+MODULE = cycling.module_bytes(HEAD_DIM)
+ARENA = cycling.arena_bytes(HEAD_DIM)
+
+
+def tensor_bytes() -> int:
+    """The bytes of all tensors that live in this process, each memory counted once."""
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_tensors_never_take_more_than_the_budget_and_the_arena_in_flight(
+    tmp_path: Path, lasting: bool
+) -> None:
+    store: Store = MemoryStore(BUDGET)
+    if lasting:
+        store = Tiers(store, DiskStore(tmp_path, 2 * BUDGET), waiting=MODULE)
+    cache = cycling.engine(store, head_dim=HEAD_DIM)
+    cache.cache_documents(cycling.TEXTS, progress=False)
+    gc.collect()
+    before = tensor_bytes()
+    taken: list[int] = []
+    cycling.cycle(
+        cache, 60, lambda n: taken.append(tensor_bytes() - before) if n % 6 == 5 else None
+    )
+    assert max(taken) <= BUDGET + ARENA + MODULE * lasting
+    assert taken[-1] > 0.8 * BUDGET, "the store is never full: nothing is seen of its budget"
+    if isinstance(store, Tiers):
+        store.flush()
+        on_disk = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+        assert BUDGET < on_disk <= 2 * BUDGET + 8
+
+
+def of_status(process: int, name: str) -> int:
+    """A line of a process's status, in bytes."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"the system does not say {name}")
+
+
+@pytest.mark.stress
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_process_never_has_more_in_memory_than_budget_and_arena_in_two_thousand_requests(
+    tmp_path: Path, lasting: bool
+) -> None:
+    budget, module = cycling.budget_of(128), cycling.module_bytes(128)
+    arena = cycling.arena_bytes(128)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "MALLOC_MMAP_THRESHOLD_": "65536",  # what is freed is given back at once
+    }
+    command = [sys.executable, "-m", "support.cycling", "2000", *([str(tmp_path)] * lasting)]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        before = of_status(child.pid, "VmRSS")
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert int(child.stdout.readline()) > 0.8 * budget
+        peak = of_status(child.pid, "VmHWM") - before
+        child.stdin.close()
+    print(f"budget {budget:,}, at most {peak:,} bytes more than before")
+    assert 0.8 * budget < peak <= budget + arena + module * lasting
