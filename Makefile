@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format fuzz stress bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise pocket clean
+.PHONY: help demo test check format fuzz stress bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise notebooks docs pocket clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,13 @@ bench-kernels: $(READY)  ## our attention and our moves, against other ways to d
 
 bench-recognise: $(READY)  ## how long it takes to find registered documents in a prompt
 	$(BIN)/python -m promptcache.bench.recognise
+
+notebooks: $(READY)  ## run the cookbook from clean kernels, and keep what it shows
+	$(BIN)/python scripts/notebooks.py
+
+docs: $(READY)  ## the documentation as a site, in the folder site
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 pocket: $(READY)  ## make the embedded model from nothing: tokenizer, training, evaluation
 	$(BIN)/python -m promptcache.pocket
