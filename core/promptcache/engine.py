@@ -35,7 +35,7 @@ from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind
 from promptcache.served import ServedModel
 from promptcache.shelf import CachedDocuments, Shelf
-from promptcache.store import Store
+from promptcache.store import StoreLike
 from promptcache.stream import Stream
 from promptcache.text.calling import Calling
 
@@ -44,17 +44,18 @@ class PromptCache(ServedModel):
     """A model that reuses the attention states of prompt modules.
 
     `model` and `tokenizer` are transformers objects; the model's config stays as it is. `store`
-    keeps the modules (default: a quarter of the memory that the model's device has); the name of
-    a folder keeps them on disk, too, for later processes. `reuse` is the policy for requests that
-    name none. `namespace` keeps tenants apart: modules of one are
-    never found by another. `compression` rounds attention states to what takes fewer bytes on disk
-    and in the host's memory: "int8" or "int4" (see docs/store.md). `chat_template_kwargs` go to the model's chat template
-    (`enable_thinking`, for instance). `learn_contexts` lets prompts that begin with the question
-    share a context (see `contexts`). `context` is what modules are encoded after: "preamble";
-    "expected", or `Expected` with texts of one's own, which is nearer to a full prefill and takes
-    several times as long to encode, once (see `cache_documents` and `refine`); or "bare", the BOS
-    token alone, which is far less faithful. `graphs` lets forwards over few tokens be recorded as
-    CUDA graphs and replayed, on a GPU.
+    keeps the modules (default: a quarter of the memory that the model's device has); the name of a
+    folder keeps them on disk, too, for later processes, a URL such as "s3://bucket/prefix" for
+    other machines, and a list of these in both. `reuse` is the policy for requests that name none.
+    `namespace` keeps tenants apart: modules of one are never found by another. `compression` rounds
+    attention states to what takes fewer bytes on disk and in the host's memory: "int8" or "int4"
+    (see docs/store.md). `chat_template_kwargs` go to the model's chat template (`enable_thinking`,
+    for instance). `learn_contexts` lets prompts that begin with the question share a context (see
+    `contexts`). `context` is what modules are encoded after: "preamble"; "expected", or `Expected`
+    with texts of one's own, which is nearer to a full prefill and takes several times as long to
+    encode, once (see `cache_documents` and `refine`); or "bare", the BOS token alone, which is far
+    less faithful. `graphs` lets forwards over few tokens be recorded as CUDA graphs and replayed,
+    on a GPU.
 
     Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
     works instead; OptionError for a setting that is not valid, in the model's generation config
@@ -67,7 +68,7 @@ class PromptCache(ServedModel):
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str | None = None,
-        store: Store | str | Path | None = None,
+        store: StoreLike | None = None,
         reuse: ReusePolicy | None = None,
         namespace: str = "",
         compression: str | None = None,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,7 +28,7 @@ from promptcache.pipeline import Pipeline
 from promptcache.prompts import Prompts
 from promptcache.reuse import Modular, ReusePolicy
 from promptcache.segments import Segment
-from promptcache.store import Store, opened
+from promptcache.store import Store, StoreLike, opened
 from promptcache.store.compression import checked_compression
 from promptcache.stream import end_tokens
 from promptcache.text.chat import ChatTemplate
@@ -45,7 +44,7 @@ class ServedModel:
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str | None,
-        store: Store | str | Path | None,
+        store: StoreLike | None,
         reuse: ReusePolicy | None,
         namespace: str,
         compression: str | None,

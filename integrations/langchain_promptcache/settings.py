@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from langchain_core.documents import Document
@@ -23,7 +22,7 @@ from pydantic import (
 )
 
 from langchain_promptcache.documents import text_of
-from promptcache import Expected, Modular, PromptCache, ReusePolicy, Store
+from promptcache import Expected, Modular, PromptCache, ReusePolicy
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS
 from promptcache.options import RequestOptions, checked_policy
@@ -35,6 +34,7 @@ from promptcache.parameters import (
     sentence_of,
     with_our_names,
 )
+from promptcache.store import StoreLike
 
 OF_LOADING = (
     "revision", "device", "dtype", "model_kwargs", "store", "namespace", "compression",
@@ -79,10 +79,10 @@ class EngineSettings(BaseModel):
     dtype: str = "auto"
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """What transformers' `from_pretrained` takes besides."""
-    store: Annotated[Store | str | Path | None, SkipValidation] = Field(
+    store: Annotated[StoreLike | None, SkipValidation] = Field(
         default=None, exclude=True, repr=False
     )
-    """Where attention states are kept, or the name of a folder; default: memory alone."""
+    """Where attention states are kept: a store, a folder, a URL, or several; default: memory."""
     namespace: str = ""
     """Keeps tenants apart: modules of one are never found by another."""
     compression: str | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Annotated, Any, NoReturn, Self
 
 from llama_index.core.bridge.pydantic import (
@@ -29,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llama_index_promptcache.loading import OF_LOADING, around, loaded, name_of
 from llama_index_promptcache.written import as_written, is_plain, read_back
-from promptcache import Expected, Modular, PromptCache, ReusePolicy, Store
+from promptcache import Expected, Modular, PromptCache, ReusePolicy
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS, check_option
 from promptcache.options import RequestOptions, checked_policy
@@ -41,6 +40,7 @@ from promptcache.parameters import (
     sentence_of,
     with_our_names,
 )
+from promptcache.store import StoreLike
 
 ALIASES = {
     "max_tokens": "max_new_tokens",
@@ -128,7 +128,7 @@ class EngineSettings(BaseComponent):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         revision: str | None = None,
         dtype: str | None = None,
-        store: Store | str | Path | None = None,
+        store: StoreLike | None = None,
         namespace: str | None = None,
         compression: str | None = None,
         chat_template: str | None = None,

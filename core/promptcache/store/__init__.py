@@ -4,7 +4,7 @@ from promptcache.store.budget import default_budget
 from promptcache.store.disk import DiskStore
 from promptcache.store.host import HostStore
 from promptcache.store.memory import MemoryStore
-from promptcache.store.opening import opened
+from promptcache.store.opening import StoreLike, opened
 from promptcache.store.protocol import PRIVATE, Effort, Store
 from promptcache.store.rates import Rate
 from promptcache.store.remote import RemoteStore
@@ -19,6 +19,7 @@ __all__ = [
     "Rate",
     "RemoteStore",
     "Store",
+    "StoreLike",
     "Tiers",
     "default_budget",
     "opened",

@@ -79,13 +79,12 @@ def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     missing = f"store={url!r} needs the extra {extra!r}: pip install 'promptcache[{extra}]'"
     try:
         from fsspec.core import url_to_fs
-        from fsspec.registry import known_implementations
+        from fsspec.registry import known_implementations, registry
     except ImportError as error:
         raise OptionError(missing) from error
-    if protocol not in known_implementations:
-        raise OptionError(
-            f"store={url!r} is at no known place{valid(protocol, known_implementations)}"
-        )
+    known = {*known_implementations, *registry}
+    if protocol not in known:
+        raise OptionError(f"store={url!r} is at no known place{valid(protocol, known)}")
     try:
         fs, path = url_to_fs(url, **options)
     except ImportError as error:

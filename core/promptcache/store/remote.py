@@ -157,7 +157,8 @@ class RemoteStore:
 
     def keys(self) -> list[str]:
         """Every key, by a listing; none where that fails."""
-        names = self._done("list", self._files.names, self._write_timeout, default=[])
+        none: list[str] = []
+        names = self._done("list", self._files.names, self._write_timeout, default=none)
         return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
 
     def pin(self, key: str) -> None:
