@@ -134,7 +134,7 @@ def _settings_restored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_settings_restored")
-@pytest.mark.parametrize("page", ["README.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/how-it-works.md"])
 def test_python_blocks_of_a_page_run_one_after_another(page: str) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.M)
     assert blocks
