@@ -22,7 +22,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 COOKBOOK = Path(__file__).parent.parent / "cookbook"
-LIMIT = 300
+LIMIT = 900
 """Seconds that a cell may take."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

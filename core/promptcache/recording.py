@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import overload
 
+from promptcache.html import block, rows_table
 from promptcache.reply import Reply
 from promptcache.stream import Stream
 
@@ -35,6 +36,20 @@ class Recording(Sequence[Reply]):
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def _repr_html_(self) -> str:
+        heads = ("first token, ms", "tokens", "reused", "computed", "answer")
+        rows = (
+            (
+                f"{1000 * reply.ttft:,.1f}",
+                f"{reply.usage.input_tokens:,}",
+                f"{reply.usage.reused_tokens:,}",
+                f"{reply.usage.computed_tokens:,}",
+                reply.text,
+            )
+            for reply in self
+        )
+        return block(rows_table(heads, rows, numbers=4))
 
 
 class Recordings:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from promptcache import CachedDocuments, Provenance, Reply, Span, Trace, Usage
+from promptcache import CachedDocuments, Provenance, Reply, Span, Stream, Trace, Usage
 from promptcache.html import CSS, DARK, LIGHT, SCOPE, Theme
 from promptcache.pml import parse_prompt, parse_schema
+from promptcache.recording import Recording
 from promptcache.reply import Stage
 
 HOSTILE = """<script>alert("1")</script> </style> & ' <img src=x onerror=y> ]]> ümlaut\n\ttab"""
@@ -88,10 +91,17 @@ def prompt_form() -> str:
     return prompt._repr_html_()
 
 
+def recording_form(text: str) -> str:
+    recording = Recording()
+    recording.add(cast(Stream, SimpleNamespace(reply=reply_of(text))))
+    return recording._repr_html_()
+
+
 FORMS = {
     "trace": lambda text: trace_of(text)._repr_html_(),
     "empty trace": lambda _: Trace(())._repr_html_(),
     "reply": lambda text: reply_of(text)._repr_html_(),
+    "recording": recording_form,
     "schema": lambda _: schema_form(),
     "prompt": lambda _: prompt_form(),
     "documents": lambda _: CachedDocuments(added=3, encoded=2, nbytes=10)._repr_html_(),

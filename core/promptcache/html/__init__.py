@@ -4,10 +4,22 @@ Everything is plain HTML with one `<style>`, scoped by a class: no scripts and n
 Knows nothing of what is shown.
 """
 
-from promptcache.html.elements import Html, element, facts_table, joined
+from promptcache.html.elements import Html, element, facts_table, joined, rows_table
 from promptcache.html.style import CSS, DARK, LIGHT, SCOPE, Theme
 
-__all__ = ["CSS", "DARK", "LIGHT", "SCOPE", "Html", "Theme", "block", "element", "facts_table"]
+__all__ = [
+    "CSS",
+    "DARK",
+    "LIGHT",
+    "SCOPE",
+    "Html",
+    "Theme",
+    "block",
+    "element",
+    "facts_table",
+    "joined",
+    "rows_table",
+]
 
 
 def block(*children: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 
@@ -37,6 +37,22 @@ def facts_table(facts: Mapping[str, str]) -> Html:
         for name, said in facts.items()
     )
     return element("table", element("tbody", *lines))
+
+
+def rows_table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: int = 0) -> Html:
+    """A row below the other; what stands in the first `numbers` columns is set to the right."""
+    head = element("tr", *(element("th", name, scope="col") for name in heads))
+    lines = (
+        element(
+            "tr",
+            *(
+                element("td", said, class_="pc-number" if place < numbers else "")
+                for place, said in enumerate(row)
+            ),
+        )
+        for row in rows
+    )
+    return element("table", element("thead", head), element("tbody", *lines))
 
 
 def _quoted(value: str | int) -> str:

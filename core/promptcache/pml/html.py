@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from promptcache.html import Html, element
-from promptcache.html.elements import joined
+from promptcache.html import Html, element, joined
 from promptcache.pml.tree import Collection, Module, Node, Param, Role, Text, Union, walk
 
 if TYPE_CHECKING:

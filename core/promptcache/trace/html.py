@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from promptcache.html import Html, element
-from promptcache.html.elements import joined
+from promptcache.html import Html, element, joined, rows_table
 from promptcache.trace.spans import Provenance, Span
 from promptcache.trace.terminal import short_name, shortened
 
@@ -114,26 +113,24 @@ def _facts(span: Span) -> Iterator[str]:
 
 def _table(spans: Sequence[Span]) -> Html:
     heads = ("position", "tokens", "provenance", "module", "context", "tier", "key", "text", "why")
-    head = element("tr", *(element("th", name, scope="col") for name in heads))
     rows = (
-        element(
-            "tr",
-            element("td", f"{span.start:,}", class_="pc-number"),
-            element("td", f"{span.tokens:,}", class_="pc-number"),
-            element("td", _provenance(span)),
-            *(element("td", said or "") for said in _origin(span)),
-            element("td", shortened(span.text)),
-            element("td", span.note or ""),
+        (
+            f"{span.start:,}",
+            f"{span.tokens:,}",
+            _provenance(span),
+            *_origin(span),
+            shortened(span.text),
+            span.note or "",
         )
         for span in spans
     )
-    table = element("table", element("thead", head), element("tbody", *rows))
     title = f"{len(spans):,} spans, one by one" if len(spans) != 1 else "1 span"
-    return element("details", element("summary", title), table)
+    return element("details", element("summary", title), rows_table(heads, rows, numbers=2))
 
 
-def _origin(span: Span) -> tuple[str | None, ...]:
-    return short_name(span.module or ""), span.context, span.tier, (span.key or "")[:16]
+def _origin(span: Span) -> tuple[str, ...]:
+    key = (span.key or "")[:16]
+    return short_name(span.module or ""), span.context or "", span.tier or "", key
 
 
 def _provenance(span: Span) -> str:
