@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from promptcache.errors import PromptCacheError
+from promptcache.errors import PMLSyntaxError, PromptCacheError
 from promptcache.pml import parse_prompt, parse_schema
 from support.fuzzing import HOSTILE, VALID, Fuzz
 
@@ -38,3 +38,20 @@ def test_the_inputs_that_others_are_made_of_are_what_they_are_called(tmp_path: P
     for text in HOSTILE:
         with pytest.raises(PromptCacheError):
             parse_schema(text, base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("limit", "markup", "message"),
+    [
+        ("MARKUP_LIMIT", f"<schema name='s'>{'x' * 60}</schema>", "86 characters; it may have up"),
+        ("ELEMENT_LIMIT", "<schema name='s'><user/><user/></schema>", "more than 2 elements"),
+    ],
+)
+def test_markup_that_is_too_large_is_refused_at_its_place(
+    monkeypatch: pytest.MonkeyPatch, limit: str, markup: str, message: str
+) -> None:
+    parse_schema(markup)
+    monkeypatch.setattr(f"promptcache.pml.xml.{limit}", 85 if limit == "MARKUP_LIMIT" else 2)
+    with pytest.raises(PMLSyntaxError, match=message) as refused:
+        parse_schema(markup)
+    assert refused.value.line == 1

@@ -24,6 +24,10 @@ RESERVED = frozenset(
 )
 DEPTH_LIMIT = 100
 """How deep elements may nest: deeper is an attack or an accident, and would exhaust the stack."""
+MARKUP_LIMIT = 100_000_000
+"""How many characters markup may have."""
+ELEMENT_LIMIT = 250_000
+"""How many elements markup may have: each takes a hundred times the memory of its text."""
 ATTRIBUTE_LIMIT = 1_000_000
 """How many characters an attribute may hold."""
 

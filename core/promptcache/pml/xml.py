@@ -13,6 +13,8 @@ from xml.parsers import expat
 from promptcache.errors import PMLError
 from promptcache.pml.checks import (
     DEPTH_LIMIT,
+    ELEMENT_LIMIT,
+    MARKUP_LIMIT,
     Problems,
     check_attribute,
     check_text,
@@ -61,6 +63,11 @@ def read(text: str, source: str = "") -> Element:
     with problems.noted():
         place = _first_surrogate(text) if isinstance(text, str) else None
         check_text(text, "the markup", place)
+        if len(text) > MARKUP_LIMIT:
+            raise syntax_error(
+                f"the markup has {len(text):,} characters; it may have up to {MARKUP_LIMIT:,}",
+                Place(1, 1),
+            )
         return _Reader().read(text)
     raise problems.errors[0]
 
@@ -82,6 +89,7 @@ class _Reader:
         self._parser.CharacterDataHandler = self._chars
         self._parser.StartDoctypeDeclHandler = self._doctype
         self._open: list[Element] = []
+        self._elements = 0
         self._root: Element | None = None
         self._pieces: list[str] = []  # of the run being read: expat hands over a line at a time
         self._run_place = Place(1, 1)
@@ -100,6 +108,9 @@ class _Reader:
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._close_run()
         place = self._here()
+        self._elements += 1
+        if self._elements > ELEMENT_LIMIT:
+            raise syntax_error(f"the markup has more than {ELEMENT_LIMIT:,} elements", place)
         if len(self._open) == DEPTH_LIMIT:
             raise syntax_error(f"elements nest deeper than {DEPTH_LIMIT} levels", place)
         for name, value in attributes.items():
