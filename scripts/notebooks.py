@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -28,6 +29,8 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+STYLES = re.compile(r"\x1b\[[0-9;]*m")
+"""What terminals take for bold or coloured text."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -67,6 +70,8 @@ def text(notebook: NotebookNode) -> str:
         if cell.cell_type == "code":
             cell.outputs = [kept for kept in cell.outputs if kept.get("name") != "stderr"]
             for output in cell.outputs:
+                if output.output_type == "stream":
+                    output.text = STYLES.sub("", output.text)
                 if "data" in output:
                     output.metadata = {}
                     if "text/html" in output.data:
