@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -234,6 +235,20 @@ def test_what_cost_more_to_encode_outlives_what_cost_less_but_not_for_ever(make:
             break
     assert 4 < lived < 20
     assert store.keys()[-1] == f"cheap{lived}"
+
+
+@pytest.mark.parametrize(("days", "first"), [(3, "cheap"), (9, "dear")])
+def test_a_file_that_cost_more_to_encode_may_be_unused_for_longer(
+    tmp_path: Path, days: int, first: str
+) -> None:
+    store = DiskStore(tmp_path, budget(2))
+    for name, cost, age in (("dear", 0.4, days), ("cheap", 0.1, 1)):
+        store.put(name, replace(states(1), cost=cost))
+        used = time.time() - age * 86_400
+        os.utime(store.folder.path_of(name), (used, used))
+    store = DiskStore(tmp_path, budget(2))
+    store.put("new", states(1))
+    assert set(store.keys()) == {"dear", "cheap", "new"} - {first}
 
 
 def test_states_of_unknown_cost_count_as_the_others_do() -> None:

@@ -19,6 +19,7 @@ from promptcache.store.folder import DAMAGED, Folder
 from promptcache.store.format import DamagedFileError
 from promptcache.store.host import on_host
 from promptcache.store.protocol import NO_EFFORTS, PRIVATE, Effort, checked_name
+from promptcache.store.weighing import Weights
 
 log = logging.getLogger("promptcache")
 
@@ -63,7 +64,8 @@ class DiskStore:
                 f"attention states cannot be kept in {str(path)!r}: {error.strerror}; expected a "
                 "folder, or a place where one can be made"
             ) from error
-        self.folder = Folder(path, most)
+        self._weights = Weights()
+        self.folder = Folder(path, most, self._weigh)
         self._verify = Verify(verify)
         self._verified: set[tuple[str, str]] = set()
         self._said: set[str] = set()
@@ -185,6 +187,11 @@ class DiskStore:
     def check_integrity(self) -> None:
         """Assert that what it counts is what lies in the folder, within the budget."""
         self.folder.check_integrity()
+
+    def _weigh(self, key: str, nbytes: int) -> float:
+        """What the file of a key is worth, by what its states cost to encode."""
+        told = _says(self.folder.path_of(key)) or {}
+        return self._weights.weight(files.cost_of(told), nbytes)
 
     def _trusts(self, key: str, checksum: str) -> bool:
         if self._verify is Verify.FIRST:

@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 from tempfile import mkstemp
 from threading import Lock, RLock
 from typing import BinaryIO
 
+from promptcache.store.listing import File, files_in
 from promptcache.store.lockfile import LockFile
 
 SUFFIX = ".kv.safetensors"
@@ -25,28 +26,26 @@ UNFINISHED = ".kv.unfinished"
 LOCK = ".kv.lock"
 DAMAGED = "damaged"
 """The folder within for files that were set aside."""
+COMPARED = 64
+"""Of so many files that were used longest ago, one goes."""
 RESCAN = 60.0
 """Seconds after which the folder is looked through again: files may come and go by hand."""
-
-
-@dataclass(slots=True)
-class File:
-    """A file: its bytes, and when it was last used, in nanoseconds since 1970."""
-
-    nbytes: int
-    used: int
 
 
 class Folder:
     """Files by key, of at most `budget` bytes together. Safe to use from threads and processes.
 
     What was set aside counts, too, and goes first when room is needed; then goes what was used
-    longest ago by any process. A key in `pinned` is not evicted by this process.
+    longest ago by any process, for its weight: `weigh` gives that of a key's file of so many bytes.
+    A key in `pinned` is not evicted by this process.
     """
 
-    def __init__(self, path: Path, budget: int) -> None:
+    def __init__(
+        self, path: Path, budget: int, weigh: Callable[[str, int], float] = lambda *_: 1.0
+    ) -> None:
         self.path = path
         self.budget = budget
+        self._weigh = weigh
         self.pinned: set[str] = set()
         self._files: dict[str, File] = {}
         self._damaged: dict[str, File] = {}
@@ -183,10 +182,13 @@ class Folder:
             self._number = number
 
     def _scan(self) -> None:
-        files = _files_in(self.path, SUFFIX)
+        files = files_in(self.path, SUFFIX)
+        before = self._files
         self._files = {name.removesuffix(SUFFIX): file for name, file in files.items()}
-        self._unfinished = list(_files_in(self.path, UNFINISHED))
-        self._damaged = _files_in(self.path / DAMAGED, SUFFIX)
+        for key in self._files.keys() & before.keys():
+            self._files[key].weight = before[key].weight
+        self._unfinished = list(files_in(self.path, UNFINISHED))
+        self._damaged = files_in(self.path / DAMAGED, SUFFIX)
         self._scanned = time.monotonic()
 
     def _total(self) -> int:
@@ -209,7 +211,9 @@ class Folder:
             loose = [key for key in self._files if key not in self.pinned]
             if not loose:
                 return
-            key = min(loose, key=lambda key: (key == spared, self._files[key].used))
+            now = time.time_ns()
+            oldest = nsmallest(COMPARED, loose, key=lambda key: self._files[key].used)
+            key = max(oldest, key=lambda key: (key != spared, self._idle(key, now)))
             file = self._files[key]
             with suppress(OSError):
                 used = self.path_of(key).stat().st_mtime_ns
@@ -217,6 +221,12 @@ class Folder:
                     file.used = used
                     continue
             self._remove(key)
+
+    def _idle(self, key: str, now: int) -> float:
+        """How long a file has not been used, for its weight."""
+        file = self._files[key]
+        file.weight = file.weight or self._weigh(key, file.nbytes)
+        return (now - file.used) / file.weight
 
     def _remove(self, key: str) -> None:
         self.path_of(key).unlink(missing_ok=True)
@@ -231,17 +241,6 @@ class Folder:
         """Remove what dead writers left: a living one would hold the lock file."""
         while self._unfinished:
             (self.path / self._unfinished.pop()).unlink(missing_ok=True)
-
-
-def _files_in(folder: Path, suffix: str) -> dict[str, File]:
-    found = {}
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):  # gone meanwhile
-                if entry.name.endswith(suffix) and entry.is_file():
-                    state = entry.stat()
-                    found[entry.name] = File(state.st_size, state.st_mtime_ns)
-    return found
 
 
 def _to_disk(folder: Path) -> None:
