@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,12 +21,14 @@ from promptcache import (
     Modular,
     NoReuse,
     PromptCache,
+    RemoteStore,
     Selective,
     Sensitive,
     Store,
     Tiers,
 )
 from promptcache.clock import Clock
+from promptcache.pipeline import Prefilled
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment
 from support.reference import modular_logits, plain_logits
@@ -145,17 +147,26 @@ LASTING = st.lists(
 Event = Request | Marked | Evict | Forget | Restart | Refine
 
 
-def engine_for(family: str, context: str | Expected, folder: Path | None) -> PromptCache:
-    store: Store = MemoryStore(BUDGET)
-    if folder is not None:
-        store = Tiers(store, DiskStore(folder, DISK_BUDGET))
+def store_in(folder: Path, places: str) -> Store:
+    """Memory, and behind it the tiers that engines share: "disk", "remote" or "disk, remote"."""
+    behind: dict[str, Callable[[], Store]] = {
+        "disk": lambda: DiskStore(folder, DISK_BUDGET),
+        "remote": lambda: RemoteStore((folder / "far").as_uri(), timeout=600),
+    }
+    return Tiers(MemoryStore(BUDGET), *(behind[place]() for place in places.split(", ")))
+
+
+def engine_for(
+    family: str, context: str | Expected, folder: Path | None, places: str = "disk"
+) -> PromptCache:
+    store = MemoryStore(BUDGET) if folder is None else store_in(folder, places)
     cache = PromptCache(model(family), byte_tokenizer(), store=store, context=context)
     cache.cache_documents(DOCUMENTS, progress=False)
     cache.add_schema(SCHEMA, encode=False)
     return cache
 
 
-def check(cache: PromptCache, request: Request | Marked) -> None:
+def check(cache: PromptCache, request: Request | Marked) -> Prefilled:
     got = cache._pipeline.run(request.segments(cache), request.policy, Clock(), room=1)
     cache._pipeline.ranking.later(got.served.unranked)
     if request.policy.moves:
@@ -165,18 +176,23 @@ def check(cache: PromptCache, request: Request | Marked) -> None:
     else:
         expected = plain_logits(cache.model, got.layout.ids)
     assert torch.allclose(got.logits[0], expected, atol=1e-4), request
+    return got
 
 
 def run_history(
-    family: str, context: str | Expected, events: list[Event], folder: Path | None = None
+    family: str,
+    context: str | Expected,
+    events: list[Event],
+    folder: Path | None = None,
+    places: str = "disk",
 ) -> None:
     """Hold every answer of a history against the plain model.
 
-    With a `folder`, two engines take turns, as two processes would that share it.
+    With a `folder`, two engines take turns, as two processes would that share what is in it.
     """
-    engines = [engine_for(family, context, folder)]
+    engines = [engine_for(family, context, folder, places)]
     if folder is not None:
-        engines.append(engine_for(family, context, folder))
+        engines.append(engine_for(family, context, folder, places))
     for number, event in enumerate(events):
         place = number % len(engines)
         cache = engines[place]
@@ -185,7 +201,7 @@ def run_history(
         elif isinstance(event, Restart):
             assert isinstance(cache.store, Tiers)
             cache.store.flush()
-            engines[place] = engine_for(family, context, folder)
+            engines[place] = engine_for(family, context, folder, places)
         elif isinstance(event, Refine):
             cache.refine(progress=False)
             cache.settle(60)
@@ -215,12 +231,17 @@ def test_logits_never_depend_on_what_was_asked_or_evicted_before(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=QUIET,
           phases=[Phase.explicit, Phase.reuse, Phase.generate], derandomize=True)  # fmt: skip
-@given(family=st.sampled_from(sorted(FAMILIES)), context=CONTEXTS, events=LASTING)
-def test_logits_never_depend_on_what_another_process_left_on_disk(
-    family: str, context: str | Expected, events: list[Event]
+@given(
+    family=st.sampled_from(sorted(FAMILIES)),
+    context=CONTEXTS,
+    events=LASTING,
+    places=st.sampled_from(["disk", "remote", "disk, remote"]),
+)
+def test_logits_never_depend_on_what_another_process_left_on_disk_or_far_away(
+    family: str, context: str | Expected, events: list[Event], places: str
 ) -> None:
     with TemporaryDirectory() as folder:
-        run_history(family, context, events, Path(folder))
+        run_history(family, context, events, Path(folder), places)
 
 
 @pytest.mark.stress
