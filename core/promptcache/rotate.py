@@ -6,7 +6,7 @@ the distance; keys of ALiBi models and of layers without positions do not change
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -67,12 +67,32 @@ class Rotation:
 @dataclass(frozen=True, slots=True, eq=False)
 class Turn:
     """A rotation by one distance: the cosine of each dimension of a key, `[key_dim]`, 1 where it
-    does not turn, and the sine of each pair, `[pairs]`; float32.
+    does not turn, and the sine of each pair, `[pairs]`; float32. Or by one distance for each
+    token: `[tokens, key_dim]` and `[tokens, pairs]`.
     """
 
     rotation: Rotation
     cos: Tensor
     sin: Tensor
+
+    def of(self, start: int, stop: int) -> Turn:
+        """The turns of the tokens `start` to `stop`, where each has its own."""
+        return Turn(self.rotation, self.cos[start:stop], self.sin[start:stop])
+
+    def apply(self, keys: Tensor, out: Tensor) -> None:
+        """Write turned `keys` `[..., tokens, key_dim]` into `out`, another tensor; both float32."""
+        self.between(keys, out)()
+
+    def between(self, keys: Tensor, out: Tensor) -> Callable[[], None]:
+        """What does as `apply` does, with whatever the tensors hold when it is called."""
+        (a, b), (a_out, b_out) = self.rotation.pairs(keys), self.rotation.pairs(out)
+
+        def turn() -> None:
+            torch.mul(keys, self.cos, out=out)
+            a_out.addcmul_(b, self.sin, value=-1)
+            b_out.addcmul_(a, self.sin)
+
+        return turn
 
 
 class Mover:
@@ -103,11 +123,11 @@ class Mover:
             self._turns[made] = rotation.turns(list(self._places), *made[1:])
         turn = self._turns[made][self._places[distance]]
         if keys.dtype == torch.float32 == out.dtype and keys.device == out.device:
-            _turn(out, keys, turn)
+            turn.apply(keys, out)
             return
         wide, turned = self._room(out)
         wide.copy_(keys, non_blocking=True)
-        _turn(turned, wide, turn)
+        turn.apply(wide, turned)
         out.copy_(turned)
 
     def _room(self, out: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,14 +137,6 @@ class Mover:
             self._work = torch.empty(needed, device=out.device)
         wide, turned = self._work[:needed].view(2, *out.shape)
         return wide, turned
-
-
-def _turn(out: Tensor, keys: Tensor, turn: Turn) -> None:
-    """Write turned `keys` into `out`, another tensor."""
-    torch.mul(keys, turn.cos, out=out)
-    (a, b), (a_out, b_out) = turn.rotation.pairs(keys), turn.rotation.pairs(out)
-    a_out.addcmul_(b, turn.sin, value=-1)
-    b_out.addcmul_(a, turn.sin)
 
 
 def moved(keys: Tensor, rotation: Rotation | None, distance: int) -> Tensor:

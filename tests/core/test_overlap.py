@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,11 +15,12 @@ from torch import Tensor
 from promptcache import Exact, HostStore, MemoryStore, Modular, PromptCache
 from promptcache.clock import Clock
 from promptcache.kv import KV
+from promptcache.model import assembly
 from promptcache.model.arena import Arena, LayerShape
-from promptcache.model.assembly import assemble_beside
+from promptcache.model.assembly import assemble_beside, assemble_here
 from promptcache.model.spare import SpareMemory
 from promptcache.reuse import ReusePolicy
-from promptcache.rotate import Mover, Rotation
+from promptcache.rotate import Rotation, moved
 from support.lanes import Later
 from support.reference import modular_logits, plain_logits
 from support.words import byte_tokenizer
@@ -127,11 +129,17 @@ def test_each_layer_waits_for_its_own_states_and_for_no_later_ones() -> None:
         st.tuples(st.integers(1, 6), st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=5
     ),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    at_once=st.sampled_from([1, 500, 2 << 20]),
+    near=st.sampled_from([0, 64]),
     data=st.data(),
 )
 @settings(max_examples=60, deadline=None)
 def test_states_that_are_turned_at_once_are_those_moved_one_module_after_another(
-    pieces: list[tuple[int, int, int]], dtype: torch.dtype, data: st.DataObject
+    pieces: list[tuple[int, int, int]],
+    dtype: torch.dtype,
+    at_once: int,
+    near: int,
+    data: st.DataObject,
 ) -> None:
     kinds = shapes(dtype)
     moves, position = [], 0
@@ -140,17 +148,18 @@ def test_states_that_are_turned_at_once_are_those_moved_one_module_after_another
         moves.append((position, whole.slice(cut, cut + tokens)))
         position += tokens + data.draw(st.integers(0, 2))
     rotations = [HALVES, PAIRS, None, PAIRS]
-    one, other = (Arena(kinds, capacity=position, spare=Poisoned()) for _ in range(2))
-    mover = Mover(rotations, [place - kv.start for place, kv in moves])
+    here, beside = (Arena(kinds, capacity=position, spare=Poisoned()) for _ in range(2))
+    with patch.multiple(assembly, AT_ONCE=at_once, NEAR=near):
+        assemble_here(here, data.draw(st.permutations(moves)), rotations, None)
+    assemble_beside(beside, moves, rotations, None, Later())
+    beside.settle()
     for place, kv in moves:
-        one.write(kv, place, mover)
-    assemble_beside(other, moves, rotations, None, Later())
-    other.settle()
-    for ours, theirs in zip(one.layers, other.layers, strict=True):
-        for place, kv in moves:
-            span = slice(place, place + kv.tokens)
-            assert ours.keys[:, :, span].equal(theirs.keys[:, :, span])
-            assert ours.values[:, :, span].equal(theirs.values[:, :, span])
+        span = slice(place, place + kv.tokens)
+        for index, rotation in enumerate(rotations):
+            keys = moved(kv.keys[index], rotation, place - kv.start)
+            for arena in (here, beside):
+                assert arena.layers[index].keys[0, :, span].equal(keys)
+                assert arena.layers[index].values[0, :, span].equal(kv.values[index])
 
 
 def test_a_forward_that_fails_leaves_no_copy_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,13 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from promptcache.bench.rows import Spread
 from promptcache.bench.tables import duration
+from promptcache.kv import KV
+from promptcache.model.arena import Arena, LayerShape
+from promptcache.model.assembly import assemble_here
 from promptcache.model.causal import Sight, causal_attention, folded
 from promptcache.rotate import Mover, Rotation
 
+CPU = torch.device("cpu")
 BASE = 500_000.0
 """Of the rotary frequencies; the move costs the same with any."""
 
@@ -76,40 +80,61 @@ def ways_to_attend(shape: Shape, new: int) -> dict[str, Callable[[], list[Tensor
 def ways_to_assemble(shape: Shape) -> dict[str, Callable[[], list[Tensor]]]:
     """Keys and values of shuffled modules, put where a prompt has them."""
     tokens = shape.cached // shape.modules
-    size = (shape.modules, 2, shape.kv_heads, tokens, shape.dim)
-    stored = [torch.randn(size, dtype=torch.bfloat16) for _ in range(shape.layers)]
-    whole = (shape.layers, 2, shape.kv_heads, shape.cached, shape.dim)
-    arena, other = (torch.randn(whole, dtype=torch.bfloat16) for _ in range(2))
+    size = (shape.layers, 2, shape.kv_heads, tokens, shape.dim)
+    stored = [torch.randn(size, dtype=torch.bfloat16) for _ in range(shape.modules)]
+    kinds = [LayerShape(shape.kv_heads, shape.dim, shape.dim, torch.bfloat16, CPU)] * shape.layers
+    arena, other = (Arena(kinds, capacity=shape.cached) for _ in range(2))
+    moves = [
+        (place * tokens, KV(keys.unbind(), values.unbind(), place * tokens - place - 1))
+        for place, (keys, values) in enumerate(layers.unbind(1) for layers in stored)
+    ]
     pairs = shape.dim // 2
-    rotation = Rotation(BASE ** (-torch.arange(pairs) / pairs))
-    starts = [place * tokens for place in range(shape.modules)]
+    rotations = [Rotation(BASE ** (-torch.arange(pairs) / pairs))] * shape.layers
+    _fill(other)
 
-    def fresh() -> list[Tensor]:
-        return [torch.empty_like(arena).copy_(other)]
+    def turned() -> list[Tensor]:
+        assemble_here(arena, moves, rotations, None)
+        return _content(arena)
+
+    def by_module() -> list[Tensor]:
+        mover = Mover(rotations, [place - kv.start for place, kv in moves])
+        for layer, own in enumerate(arena.layers):
+            for place, kv in moves:
+                span = slice(place, place + tokens)
+                mover.move(own.keys[0, :, span], kv.keys[layer], layer, place - kv.start)
+                own.values[0, :, span].copy_(kv.values[layer])
+        return _content(arena)
+
+    def by_copy() -> list[Tensor]:
+        for place, kv in moves:
+            arena.write(kv, place)
+        return _content(arena)
 
     def copied() -> list[Tensor]:
-        return [arena.copy_(other)]
+        for place, own in zip(_content(arena), _content(other), strict=True):
+            place.copy_(own)
+        return _content(arena)
 
-    def by_module(mover: Mover | None) -> list[Tensor]:
-        for layer, modules in enumerate(stored):
-            for start, (keys, values) in zip(starts, modules, strict=True):
-                place = arena[layer, :, :, start : start + tokens]
-                if mover is None:
-                    place[0].copy_(keys)
-                else:
-                    mover.move(place[0], keys, layer, start + 1)
-                place[1].copy_(values)
-        return [arena]
-
-    def moved() -> list[Tensor]:
-        return by_module(Mover([rotation] * shape.layers, [start + 1 for start in starts]))
+    def fresh() -> list[Tensor]:
+        return [torch.empty_like(own).copy_(own) for own in _content(other)]
 
     return {
-        "ours: each module moved": moved,
-        "each module copied": lambda: by_module(None),
+        "ours: turned in blocks": turned,
+        "each module moved": by_module,
+        "each module copied": by_copy,
         "one bare copy": copied,
         "one bare copy into fresh memory": fresh,
     }
+
+
+def _fill(arena: Arena) -> None:
+    for tensor in _content(arena):
+        tensor.normal_()
+
+
+def _content(arena: Arena) -> list[Tensor]:
+    """Keys and values of each layer in turn, `[kv_heads, tokens, dim]`."""
+    return [tensor[0] for layer in arena.layers for tensor in (layer.keys, layer.values)]
 
 
 def measure(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Spread]:

@@ -20,7 +20,6 @@ from promptcache.model.causal import Sight, causal_attention
 from promptcache.model.overlap import Wait
 from promptcache.model.slots import POSITION, read_slots, write_slots
 from promptcache.model.spare import SpareMemory
-from promptcache.rotate import Mover
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,27 +177,12 @@ class Arena(Cache):  # type: ignore[misc]
             )
         return causal_attention(query, key, value, step.sight, scaling)
 
-    def write(
-        self, kv: KV, position: int, mover: Mover | None = None, row: int | None = None
-    ) -> None:
-        """Place attention states at `position` of one row, or of all, moved there by `mover`.
-
-        Without one, they are written as they are.
-        """
-        rows = slice(None) if row is None else slice(row, row + 1)
+    def write(self, kv: KV, position: int) -> None:
+        """Place attention states at `position` of every row, as they are."""
         stop = position + kv.tokens
-        for index, (layer, (keys, values)) in enumerate(zip(self.layers, kv.layers(), strict=True)):
-            place = layer.keys[rows, :, position:stop]
-            if mover is None:
-                place.copy_(keys, non_blocking=True)
-            else:
-                mover.move(place, keys.expand_as(place), index, position - kv.start)
-            layer.values[rows, :, position:stop].copy_(values, non_blocking=True)
-
-    def write_at(self, kv: KV) -> None:
-        """Put states that `read_at` read back where they were."""
-        for index in range(len(self.layers)):
-            self.write_layer_at(index, kv)
+        for layer, (keys, values) in zip(self.layers, kv.layers(), strict=True):
+            layer.keys[:, :, position:stop].copy_(keys, non_blocking=True)
+            layer.values[:, :, position:stop].copy_(values, non_blocking=True)
 
     def write_layer_at(self, index: int, kv: KV) -> None:
         """Put one layer's states that `read_at` read back where they were."""

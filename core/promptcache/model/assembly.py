@@ -1,14 +1,15 @@
-"""Assembly: the states that a prompt reuses, put into its arena layer by layer, beside the forward.
+"""Assembly: the states that a prompt reuses, put into its arena layer by layer.
 
-Made for a device that is given its work piece by piece: each layer's states are copied to their
-places as they are, and then turned all at once, so that few kernels do it, however many modules
-there are. On a CPU each module is moved by itself (`Arena.write`), which reads and writes less.
+The keys of several modules are turned at once, so that few operations do it, however many modules
+there are: a CPU's threads have to be woken for each, and a GPU has to be given each. On a CPU that
+is as much at a time as fits its caches; on a GPU a whole layer, beside the forward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from math import prod
 
 import torch
 from torch import Tensor
@@ -16,29 +17,159 @@ from torch import Tensor
 from promptcache.kv import KV
 from promptcache.model.arena import Arena
 from promptcache.model.overlap import Lane
-from promptcache.rotate import Rotation
+from promptcache.model.turning import Moves, Turns, far
+from promptcache.rotate import Rotation, Turn
+
+AT_ONCE = 2 << 20
+"""Bytes that one core works on at a time, before and after the turn: they fit its cache."""
+NEAR = 64
+"""Tokens between two modules up to which they are turned together: that is done in vain, but
+takes less than another operation.
+"""
+
+
+def assemble_here(
+    arena: Arena, moves: Moves, rotations: Sequence[Rotation | None], earlier: KV | None
+) -> None:
+    """Put states at these positions, and `earlier` ones where they were, before the forward.
+
+    What stands between modules afterwards may be anything.
+    """
+    turning = _InBlocks(moves, rotations)
+    for index, layer in enumerate(arena.layers):
+        for position, kv in moves:
+            place = layer.values[0, :, position : position + kv.tokens]
+            place.copy_(kv.values[index], non_blocking=True)
+        turning.put(layer.keys[0], index)
+        if earlier is not None:
+            arena.write_layer_at(index, earlier)
+
+
+class _InBlocks:
+    """Turns keys on their way to the arena, in blocks of some tokens, in the same memory."""
+
+    def __init__(self, moves: Moves, rotations: Sequence[Rotation | None]) -> None:
+        self._moves = moves
+        self._still = [(position, kv) for position, kv in moves if position == kv.start]
+        self._far = far(moves)
+        self._turns = Turns(self._far) if self._far else None
+        self._rotations = rotations
+        self._tables: dict[tuple[Rotation, int, torch.device], Turn] = {}
+        self._blocks: dict[tuple[Rotation, int, int, torch.device], list[_Block]] = {}
+
+    def put(self, keys: Tensor, layer: int) -> None:
+        """Put one layer's keys to their places in `keys` `[kv_heads, capacity, key_dim]`."""
+        rotation = self._rotations[layer]
+        moves = self._moves
+        if rotation is not None and self._turns is not None:
+            self._turn(keys, layer, rotation, self._turns)
+            moves = self._still
+        for position, kv in moves:
+            place = keys[:, position : position + kv.tokens]
+            place.copy_(kv.keys[layer], non_blocking=True)
+
+    def _turn(self, keys: Tensor, layer: int, rotation: Rotation, turns: Turns) -> None:
+        """Put the keys that are moved by a distance."""
+        made = rotation, keys.shape[-1], keys.device
+        if made not in self._tables:
+            self._tables[made] = turns.table(rotation, keys.shape[-1], partial(_sent, keys.device))
+        table = self._tables[made]
+        if keys.dtype == torch.float32 and all(
+            kv.keys[layer].dtype == keys.dtype and kv.keys[layer].device == keys.device
+            for _, kv in self._far
+        ):
+            for position, kv in self._far:
+                stop = position + kv.tokens
+                turn = table.of(position - turns.first, stop - turns.first)
+                turn.apply(kv.keys[layer], keys[:, position:stop])
+            return
+        shape = rotation, keys.shape[0], keys.shape[-1], keys.device
+        if shape not in self._blocks:
+            self._blocks[shape] = list(_blocks(self._far, table, turns.first, keys))
+        for block in self._blocks[shape]:
+            block.put(keys, layer)
+
+
+class _Block:
+    """Keys that will stand close together, in float32, before and after they are turned."""
+
+    def __init__(self, moves: Moves, table: Turn, memory: Tensor) -> None:
+        """`table` has a turn for each token from the first of these moves to the last;
+        `memory` `[2, kv_heads, tokens, key_dim]` may be others', too.
+        """
+        self._start = moves[0][0]
+        self._stop = self._start + memory.shape[2]
+        wide, self._turned = memory.unbind()
+        self._turn = table.between(wide, self._turned)
+        starts = [position - self._start for position, _ in moves]
+        self._parts = [
+            (wide[:, start : start + kv.tokens], kv)
+            for start, (_, kv) in zip(starts, moves, strict=True)
+        ]
+
+    def put(self, keys: Tensor, layer: int) -> None:
+        """Turn one layer's, and put them to their places."""
+        for place, kv in self._parts:
+            place.copy_(kv.keys[layer], non_blocking=True)
+        self._turn()
+        keys[:, self._start : self._stop].copy_(self._turned)
+
+
+def _blocks(moves: Moves, table: Turn, first: int, keys: Tensor) -> Iterator[_Block]:
+    """Sorted moves in blocks, for layers of the shape of `keys`; `table` is from `first` on."""
+    token_bytes = 2 * keys[:, 0].numel() * torch.float32.itemsize
+    tokens = max(1, AT_ONCE * torch.get_num_threads() // token_bytes)
+    groups = list(_groups(moves, tokens))
+    spans = [(group[0][0], group[-1][0] + group[-1][1].tokens) for group in groups]
+    longest = max(stop - start for start, stop in spans)
+    memory = torch.empty(2 * keys[:, 0].numel() * longest, device=keys.device)
+    for group, (start, stop) in zip(groups, spans, strict=True):
+        shape = (2, keys.shape[0], stop - start, keys.shape[-1])
+        turn = table.of(start - first, stop - first)
+        yield _Block(group, turn, memory[: prod(shape)].view(shape))
+
+
+def _groups(moves: Moves, tokens: int) -> Iterator[list[tuple[int, KV]]]:
+    """Sorted moves, in groups of at least so many tokens and less than twice as many, or fewer
+    where the next one is not near; longer ones in parts.
+    """
+    group: list[tuple[int, KV]] = []
+    stop = 0
+    for position, kv in _parts(moves, tokens):
+        if group and (stop - group[0][0] >= tokens or position - stop > NEAR):
+            yield group
+            group = []
+        group.append((position, kv))
+        stop = position + kv.tokens
+    yield group
+
+
+def _parts(moves: Moves, tokens: int) -> Iterator[tuple[int, KV]]:
+    for position, kv in moves:
+        for start in range(0, kv.tokens, tokens):
+            yield position + start, kv.slice(start, min(kv.tokens, start + tokens))
 
 
 def assemble_beside(
     arena: Arena,
-    moves: Sequence[tuple[int, KV]],
+    moves: Moves,
     rotations: Sequence[Rotation | None],
     earlier: KV | None,
     lane: Lane,
 ) -> None:
-    """Ask for states to be put at these positions, and for `earlier` ones where they were.
+    """Ask for what `assemble_here` does, in a lane beside the forward.
 
-    The arena's layers wait for theirs when they are used. Whoever calls this keeps the states and
-    the arena until they have waited, or until the lane was joined.
+    The arena's layers wait for their states when they are used. Whoever calls this keeps the
+    states and the arena until they have waited, or until the lane was joined.
     """
     lane.follow()
-    turning = _Turning(moves, rotations, arena.layers[0].keys.device, lane)
+    turning = _InPlace(moves, rotations, arena.layers[0].keys.device, lane)
     for index, layer in enumerate(arena.layers):
         layer.arrival = lane.run(partial(_fill, arena, index, moves, earlier, turning))
 
 
 def _fill(
-    arena: Arena, index: int, moves: Iterable[tuple[int, KV]], earlier: KV | None, turning: _Turning
+    arena: Arena, index: int, moves: Iterable[tuple[int, KV]], earlier: KV | None, turning: _InPlace
 ) -> None:
     layer = arena.layers[index]
     for position, kv in moves:
@@ -62,57 +193,33 @@ def _copy(place: Tensor, states: Tensor) -> None:
         place.copy_(states, non_blocking=True)
 
 
-class _Turning:
-    """The turns of a prompt's tokens, each by the distance that it is moved; 0 for the others."""
+class _InPlace:
+    """Turns a whole layer's keys where they stand."""
 
     def __init__(
         self,
-        moves: Sequence[tuple[int, KV]],
+        moves: Moves,
         rotations: Sequence[Rotation | None],
         device: torch.device,
         lane: Lane,
     ) -> None:
+        """The tables are made in the lane: nothing else uses their memory."""
         self._rotations = rotations
-        self._tables: dict[tuple[Rotation, int], tuple[Tensor, Tensor]] = {}
-        far = [(position, kv) for position, kv in moves if position != kv.start]
-        if not far:
+        self._tables: dict[tuple[Rotation, int], Turn] = {}
+        moved = far(moves)
+        if not moved:
             return
-        self._first = min(position for position, _ in far)
-        self._stop = max(position + kv.tokens for position, kv in far)
-        distances = [0, *dict.fromkeys(position - kv.start for position, kv in far)]
-        which = torch.zeros(self._stop - self._first, dtype=torch.long)
-        for position, kv in far:
-            start = position - self._first
-            which[start : start + kv.tokens] = distances.index(position - kv.start)
-        dims = [kv.shape[-1] for kv in far[0][1].keys]
+        turns = Turns(moved)
+        self._span = slice(turns.first, turns.stop)
+        sent = partial(_sent, device)
+
+        def add(rotation: Rotation, dim: int) -> None:
+            self._tables[rotation, dim] = turns.table(rotation, dim, sent)
+
+        dims = [keys.shape[-1] for keys in moved[0][1].keys]
         for rotation, dim in dict.fromkeys(zip(rotations, dims, strict=True)):
             if rotation is not None:
-                self._add(rotation, dim, distances, which, device, lane)
-
-    def _add(
-        self,
-        rotation: Rotation,
-        dim: int,
-        distances: Sequence[int],
-        which: Tensor,
-        device: torch.device,
-        lane: Lane,
-    ) -> None:
-        """Make the cosines `[tokens, dim]` and sines `[tokens, pairs]` of a layer with such keys.
-
-        They are made in the lane: nothing else uses their memory.
-        """
-        turns = rotation.turns(distances, dim, torch.device("cpu"))
-        cosines = torch.stack([turn.cos for turn in turns])
-        sines = torch.stack([turn.sin for turn in turns])
-
-        def send() -> None:
-            chosen = _sent(which, device)
-            tables = (_sent(table, device).index_select(0, chosen) for table in (cosines, sines))
-            cos, sin = tables
-            self._tables[rotation, dim] = cos, sin
-
-        lane.run(send)
+                lane.run(partial(add, rotation, dim))
 
     def turn(self, keys: Tensor, layer: int) -> None:
         """Turn one layer's keys `[kv_heads, capacity, key_dim]` in place.
@@ -121,19 +228,16 @@ class _Turning:
         """
         rotation = self._rotations[layer]
         made = None if rotation is None else self._tables.get((rotation, keys.shape[-1]))
-        if rotation is None or made is None:
+        if made is None:
             return
-        cos, sin = made
-        place = keys[:, self._first : self._stop]
+        place = keys[:, self._span]
         wide = place.float()
-        turned = wide * cos
-        (a, b), (a_out, b_out) = rotation.pairs(wide), rotation.pairs(turned)
-        a_out.addcmul_(b, sin, value=-1)
-        b_out.addcmul_(a, sin)
+        turned = torch.empty_like(wide)
+        made.apply(wide, turned)
         place.copy_(turned)
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+def _sent(device: torch.device, tensor: Tensor) -> Tensor:
     """A tensor of the host's on the device, which does not wait for it."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -10,11 +10,10 @@ from torch import Tensor
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.model.arena import Arena
-from promptcache.model.assembly import assemble_beside
+from promptcache.model.assembly import assemble_beside, assemble_here
 from promptcache.model.overlap import Lane
 from promptcache.model.owncache import OwnCache
 from promptcache.model.runner import ModelRunner, Traits
-from promptcache.rotate import Mover
 
 
 def positions_to_compute(
@@ -43,20 +42,17 @@ def assemble(
         return
     assert isinstance(arena, Arena)
     rotations = traits.movement.rotations or (None,) * len(traits.layers)
-    if lane is not None:
+    if lane is None:
+        assemble_here(arena, moves, rotations, earlier)
+    else:
         assemble_beside(arena, moves, rotations, earlier, lane)
-        return
-    mover = Mover(rotations, [position - kv.start for position, kv in moves])
-    for position, kv in moves:
-        arena.write(kv, position, mover)
-    if earlier is not None:
-        arena.write_at(earlier)
 
 
 def _states(piece: Piece, records: Mapping[ModuleRun, KV]) -> KV:
     """The attention states of a piece's tokens, as views."""
     assert piece.run is not None
-    return records[piece.run].slice(piece.offset, piece.offset + len(piece.ids))
+    kv, stop = records[piece.run], piece.offset + len(piece.ids)
+    return kv if (piece.offset, stop) == (0, kv.tokens) else kv.slice(piece.offset, stop)
 
 
 def prefill(

@@ -25,14 +25,17 @@ def test_every_way_to_attend_gives_the_same() -> None:
         assert max(off.values()) < 1e-2
 
 
-def test_copies_put_modules_one_after_another_and_moves_keep_their_length() -> None:
+def test_both_moves_do_the_same_and_keep_the_length_of_keys_that_are_copied() -> None:
     ways = ways_to_assemble(SHAPE)
-    copied = ways["each module copied"]()[0].clone()
-    moved = ways["ours: each module moved"]()[0]
-    assert torch.equal(copied[:, 1], moved[:, 1])
-    lengths = [tensor[:, 0].float().norm(dim=-1) for tensor in (copied, moved)]
+    turned, moved, copied = (
+        [tensor.clone() for tensor in ways[name]()]
+        for name in ("ours: turned in blocks", "each module moved", "each module copied")
+    )
+    assert all(map(torch.equal, turned, moved))
+    assert all(map(torch.equal, turned[1::2], copied[1::2]))
+    lengths = [torch.stack(tensors[::2]).float().norm(dim=-1) for tensors in (copied, turned)]
     assert torch.allclose(*lengths, rtol=2e-2)
-    assert not torch.equal(copied[:, 0], moved[:, 0])
+    assert not torch.equal(copied[0], turned[0])
 
 
 def test_each_way_is_timed_as_often() -> None:
