@@ -25,6 +25,7 @@ from support.serving import (
     asked,
     client_of,
     events,
+    marked,
     tiny_engines,
     until,
 )
@@ -175,6 +176,29 @@ async def test_a_stream_that_fails_says_so_at_its_end() -> None:
     first, *_, last = events(response)
     assert first["choices"][0]["delta"]["role"] == "assistant"
     assert last["error"]["code"] == "timeout"
+
+
+async def test_many_clients_at_once_get_the_answers_that_they_get_one_by_one() -> None:
+    texts = [f"Document {n} says that {n} times {n} is {n * n}." for n in range(12)]
+    chance = random.Random(3)
+    bodies = []
+    for number in range(32):
+        chosen = chance.sample(texts, 3)
+        content = [*map(marked, chosen), {"type": "text", "text": f" Question {number}?"}]
+        bodies.append(asked(content, stream=number % 2 == 0))
+
+    def said(response: httpx.Response) -> str:
+        if "event-stream" not in response.headers["content-type"]:
+            return str(response.json()["choices"][0]["message"]["content"])
+        deltas = [chunk["choices"][0]["delta"] for chunk in events(response)]
+        return "".join(delta.get("content", "") for delta in deltas)
+
+    async with client_of(create_app(tiny_engines())) as client:
+        alone = [said(await client.post(CHAT, json=body)) for body in bodies]
+    async with client_of(create_app(tiny_engines())) as client:
+        responses = await asyncio.gather(*(client.post(CHAT, json=body) for body in bodies))
+        assert [said(response) for response in responses] == alone
+        assert await figure(client, "running") == 0
 
 
 WRONG_FIELDS: dict[str, list[Any]] = {

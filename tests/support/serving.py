@@ -50,7 +50,10 @@ class Fixed(Engines):
 
 
 class Held:
-    """Holds answers before each token but the first `free` until it is let go, and counts."""
+    """Holds answers before each token but the first `free` until it is let go, and counts them.
+
+    The tokens have no text, so that nothing is sent while such an answer grows.
+    """
 
     def __init__(self, free: int = 0) -> None:
         self.begun, self.go = Event(), Event()
@@ -61,7 +64,7 @@ class Held:
         self.begun.set()
         assert self.tokens < self._free or self.go.wait(60)
         self.tokens += 1
-        scores[:, 2] = -float("inf")  # no end of its own
+        scores[:, 0] = 1e6
         return scores
 
     def engine(self) -> PromptCache:

@@ -1,6 +1,4 @@
-"""Where a namespace says what may be reused, and sees and forgets what it has: schemas,
-documents, modules.
-"""
+"""Where a namespace says what may be reused, sees what it has of it, and forgets that."""
 
 from __future__ import annotations
 
