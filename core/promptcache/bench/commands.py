@@ -28,11 +28,12 @@ SWEEP = (512, 1024, 2048, 4096, 8192, 16_384)
 """Cached tokens of the paper's figure."""
 
 
-class Half(StrEnum):
+class Part(StrEnum):
     """What `bench scale` measures."""
 
     LIBRARY = "library"
     MEMORY = "memory"
+    STORE = "store"
 
 
 class PromptForm(StrEnum):
@@ -198,21 +199,23 @@ def scale(
     largest: Annotated[int, typer.Option(help="The largest library, in documents.")] = 10_000,
     prompts: Annotated[int, typer.Option(help="Prompts for each library.")] = 10,
     memory: Annotated[
-        str, typer.Option(help="The model whose requests at once are measured.")
+        str, typer.Option(help="The model whose requests at once and stored modules are measured.")
     ] = "pocket",
-    documents: Annotated[int, typer.Option(help="Documents in each of these requests.")] = 8,
+    documents: Annotated[
+        int, typer.Option(help="Documents in each request, and in the tiers.")
+    ] = 8,
     tokens: Annotated[int, typer.Option(help="Tokens of each document.")] = 256,
     requests: Annotated[
         list[int] | None, typer.Option(help="Requests at once; several times. [8]")
     ] = None,
-    only: Annotated[Half | None, typer.Option(help="Leave the other half out.")] = None,
+    only: Annotated[Part | None, typer.Option(help="Leave the others out.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
     dtype: Dtype = "bfloat16",
     json_file: Json = None,
     append: Append = False,
 ) -> None:
-    """Many registered documents: what they cost a prompt; many requests: what memory they take."""
-    from promptcache.bench import library
+    """What many documents cost a prompt, what many requests take, and what modules do in tiers."""
+    from promptcache.bench import library, stored
     from promptcache.bench import memory as at_once
     from promptcache.bench.models import subject
     from promptcache.bench.rounds import threads_set
@@ -227,20 +230,26 @@ def scale(
         tokens=tokens,
         requests=tuple(requests or [8]),
     )
+    in_tiers = stored.Plan(documents, tokens)
     _check_json(json_file, append=append)
     console = _console()
     rows: list[Row] = []
-    if only is not Half.MEMORY:
+    if only in (None, Part.LIBRARY):
         with threads_set(threads):
             found = library.measure(subject(model, dtype, "cpu"), shelves)
         console.print(terminal_table(found, setting(found[0])))
         rows += found
-    if only is not Half.LIBRARY:
+    if only in (None, Part.MEMORY):
         if not at_once.batches():
             console.print("this version answers one request at a time: only that is measured")
         served = at_once.measure(plan)
         console.print(terminal_table(served, setting(served[0])))
         rows += served
+    if only in (None, Part.STORE):
+        with threads_set(threads):
+            kept = stored.measure(subject(memory, dtype, "cpu"), in_tiers)
+        console.print(terminal_table(kept, setting(kept[0])))
+        rows += kept
     _write(json_file, rows, append=append)
 
 

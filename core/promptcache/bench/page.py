@@ -15,8 +15,16 @@ import typer
 from promptcache.bench.baselines import FullPrefill
 from promptcache.bench.groups import Group, grouped
 from promptcache.bench.limit import NAME as LIMIT
-from promptcache.bench.orders import Order
-from promptcache.bench.rows import DecodeRow, LibraryRow, MemoryRow, Row, TtftRow, read_rows
+from promptcache.bench.orders import FIRST, Order
+from promptcache.bench.rows import (
+    DecodeRow,
+    LibraryRow,
+    MemoryRow,
+    Row,
+    StoredRow,
+    TtftRow,
+    read_rows,
+)
 from promptcache.bench.tables import (
     COLUMNS,
     Column,
@@ -39,7 +47,9 @@ What is compared, in one run and in turns, in another order each round:
 - **promptcache** by reuse policy. `Modular()` is the paper's: no cached token is computed again;
   its modules are encoded after the preamble. Documents stand in the order of the prompt before
   (*in-order*), in another one each time (*shuffled*), or are seen for the first time (*cold*:
-  nothing is encoded yet, and what is encoded stays for the next prompt).
+  nothing is encoded yet, and what is encoded stays for the next prompt). *From-disk* is the first
+  prompt of an engine that has just started, whose modules an earlier one left in a folder that the
+  system has forgotten the content of; *from-remote* the same with a URL (`file://`, on that disk).
 - **transformers, full prefill**: the very same tokens in one forward, with the faster of
   transformers' attentions.
 - **transformers, prefix cache** and other systems, where they are installed: with the states of the
@@ -112,6 +122,13 @@ def render(rows: Sequence[Row]) -> str:
             "Peak memory of requests over the same modules, in other orders, beyond the weights. "
             "It holds the modules themselves, which all requests share.",
         ),
+        (
+            StoredRow,
+            "Modules in each tier",
+            "The bytes of the same modules in each tier, by compression (see store.md), and how "
+            "long reading them all takes, unpacked and in main memory. Files of a disk are likely "
+            "in the system's memory when they are read.",
+        ),
     ):
         mine = [row for row in rows if type(row) is kind]
         if mine:
@@ -155,7 +172,7 @@ def _lines(group: Group) -> Iterator[dict[str, TtftRow]]:
     for tokens, rows in sorted(group.sizes.items()):
         del tokens
         found = {row.case: row for row in rows if row.case != OURS}
-        mine = [row for row in rows if row.case == OURS and row.order != Order.COLD]
+        mine = [row for row in rows if row.case == OURS and row.order not in FIRST]
         found[OURS] = min(mine, key=lambda row: (row.order != Order.SHUFFLED, row.ttft_seconds))
         yield found
 

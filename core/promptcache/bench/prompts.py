@@ -17,7 +17,7 @@ from promptcache.bench.models import Subject
 from promptcache.engine import PromptCache
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment, joined
-from promptcache.store import MemoryStore
+from promptcache.store import MemoryStore, Store
 from promptcache.stream import Stream
 
 SYSTEM = "Answer from the documents."
@@ -176,13 +176,14 @@ def asked(engine: PromptCache, form: Form, prompt: str) -> Asked:
     return Asked(text, ids, lambda: engine._pipeline.layout(segments).ids, plain=False)
 
 
-def new_engine(subject: Subject) -> PromptCache:
-    """An engine with an empty store that keeps no turns: each prompt is on its own."""
+def new_engine(subject: Subject, compression: str = "", store: Store | None = None) -> PromptCache:
+    """An engine that keeps no turns: each prompt is on its own. Its store is empty by default."""
     return PromptCache(
         subject.model,
         subject.tokenizer,
         name=subject.name,
-        store=MemoryStore(UNLIMITED),
+        store=store or MemoryStore(UNLIMITED),
+        compression=compression,
         learn_contexts=False,
         conversations=False,
     )

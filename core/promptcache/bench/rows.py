@@ -173,8 +173,27 @@ class MemoryRow(Row):
     ratio: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRow(Row):
+    """Modules in one tier, which the case names, and how long reading them all takes.
+
+    `ratio` is of the bytes that their states have for the model; `compression` "none" is none.
+    """
+
+    bench: ClassVar[str] = "stored"
+
+    compression: str
+    modules: int
+    module_tokens: int
+    stored_bytes: int
+    ratio: float
+    read_seconds: float
+    read_low: float
+    read_high: float
+
+
 KINDS: dict[str, type[Row]] = {
-    kind.bench: kind for kind in (TtftRow, DecodeRow, LibraryRow, MemoryRow)
+    kind.bench: kind for kind in (TtftRow, DecodeRow, LibraryRow, MemoryRow, StoredRow)
 }
 
 

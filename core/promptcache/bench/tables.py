@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from promptcache.bench.rows import DecodeRow, LibraryRow, MemoryRow, Row, TtftRow
+from promptcache.bench.rows import DecodeRow, LibraryRow, MemoryRow, Row, StoredRow, TtftRow
 from promptcache.reply import Stage
 
 
@@ -97,6 +97,18 @@ COLUMNS: dict[type[Row], Sequence[Column]] = {
         Column("weights", lambda row: size(row.weights_bytes)),
         Column("peak beyond them", lambda row: size(row.peak_bytes)),
         Column("this / one request", lambda row: times(row.ratio)),
+        Column("runs", lambda row: str(row.repeats), wide=True),
+    ),
+    StoredRow: (
+        Column("tier", lambda row: row.case, words=True),
+        Column("compression", lambda row: row.compression, words=True),
+        Column("modules", lambda row: f"{row.modules:,}"),
+        Column("tokens", lambda row: f"{row.module_tokens:,}"),
+        Column("bytes", lambda row: size(row.stored_bytes)),
+        Column("of the model's", lambda row: f"{row.ratio:.1%}"),
+        Column("reading all", lambda row: duration(row.read_seconds)),
+        Column("from", lambda row: duration(row.read_low), wide=True),
+        Column("to", lambda row: duration(row.read_high), wide=True),
         Column("runs", lambda row: str(row.repeats), wide=True),
     ),
 }

@@ -11,7 +11,14 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from promptcache.bench import memory, recognise
-from promptcache.bench.rows import DecodeRow, LibraryRow, MemoryRow, TtftRow, read_rows
+from promptcache.bench.rows import (
+    DecodeRow,
+    LibraryRow,
+    MemoryRow,
+    StoredRow,
+    TtftRow,
+    read_rows,
+)
 from promptcache.cli import app
 from promptcache.errors import OptionError, PromptCacheError
 from support.words import byte_tokenizer
@@ -123,6 +130,23 @@ def test_scale_measures_memory_in_processes(bench: Bench, folder: Path, tmp_path
     rows = [row for row in read_rows(file) if isinstance(row, MemoryRow)]
     assert rows[0].requests == 1 and rows[0].ratio == 1
     assert all(row.model == "tiny-llama" and row.peak_bytes > 0 for row in rows)
+
+
+def test_scale_measures_what_modules_take_in_each_tier(
+    bench: Bench, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.json"
+    small = ("--documents", "3", "--tokens", "24", "--dtype", "bfloat16")
+    result = bench("scale", "--only", "store", "--memory", folder, *small, "--json", file)
+    assert result.exit_code == 0, result.exception
+    rows = [row for row in read_rows(file) if isinstance(row, StoredRow)]
+    ratios = {(row.case, row.compression): row.ratio for row in rows}
+    tiers, compressions = ("memory", "host", "disk"), ("none", "int8", "int4")
+    assert ratios.keys() == {(tier, name) for tier in tiers for name in compressions}
+    assert {ratios["memory", name] for name in compressions} == {1.0}
+    for tier in ("host", "disk"):
+        assert ratios[tier, "int4"] < ratios[tier, "int8"] < ratios[tier, "none"]
+    assert ratios["host", "int8"] < 0.7
 
 
 def test_what_a_process_fails_with_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
