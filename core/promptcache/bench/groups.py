@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from promptcache.bench.limit import NAME as LIMIT
-from promptcache.bench.orders import Order
+from promptcache.bench.orders import FIRST, Order
 from promptcache.bench.rows import Row, TtftRow
 from promptcache.bench.ttft import OURS
 
@@ -49,7 +49,7 @@ class Group:
             mine = [
                 row
                 for row in rows
-                if row.case == case and row.policy == policy and row.order != Order.COLD
+                if row.case == case and row.policy == policy and row.order not in FIRST
             ]
             found += sorted(mine, key=lambda row: row.order != Order.SHUFFLED)[:1]
         return found
@@ -60,7 +60,7 @@ class Group:
             (row.case, row.policy)
             for rows in self.sizes.values()
             for row in rows
-            if row.order != Order.COLD
+            if row.order not in FIRST
         )
         ranked = sorted(named, key=lambda pair: (pair[0] != OURS, pair[0] == LIMIT))
         return [

@@ -15,6 +15,14 @@ class Order(StrEnum):
     """Another one, each time another one."""
     COLD = "cold"
     """Another one, and never seen before, by an engine that has encoded nothing."""
+    FROM_DISK = "from-disk"
+    """Another one, by an engine that has just started; an earlier one left its modules on disk."""
+    FROM_REMOTE = "from-remote"
+    """The same, but it left them at a URL."""
+
+
+FIRST = frozenset({Order.COLD, Order.FROM_DISK, Order.FROM_REMOTE})
+"""Those of an engine's first prompt."""
 
 
 def shuffled(count: int, rng: random.Random) -> list[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptcache.bench.groups import Group, grouped
 from promptcache.bench.limit import NAME as LIMIT
-from promptcache.bench.orders import Order
+from promptcache.bench.orders import FIRST
 from promptcache.bench.rows import Row, TtftRow
 from promptcache.bench.tables import duration, setting
 from promptcache.bench.ttft import OURS
@@ -133,7 +133,7 @@ def _stages(panel: Axes, group: Group) -> None:
 
 def _bars(rows: Sequence[TtftRow]) -> list[TtftRow]:
     """The limit, and ours as far as they are to be compared with each other."""
-    ours = [row for row in rows if row.case == OURS and row.order != Order.COLD]
+    ours = [row for row in rows if row.case == OURS and row.order not in FIRST]
     least = min((row.ttft_seconds for row in ours), default=0.0)
     near = [row for row in ours if row.ttft_seconds <= NEAR * least]
     return [row for row in rows if row.case == LIMIT] + sorted(near, key=lambda r: r.ttft_seconds)

@@ -1,7 +1,7 @@
 """`promptcache bench ttft`: time to first token, from the string to the token.
 
-promptcache with every policy that is asked for, warm, shuffled and cold, against transformers'
-full prefill, every cache of prefixes at hand, and the limit, all in one run.
+promptcache with every policy that is asked for, warm, shuffled, cold and restarted, against
+transformers' full prefill, every cache of prefixes at hand, and the limit, all in one run.
 """
 
 from __future__ import annotations
@@ -9,22 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from promptcache.bench import limit as limits
 from promptcache.bench.baselines import Baseline, FullPrefill, PrefixCache, set_fastest_attention
 from promptcache.bench.limit import Limit
 from promptcache.bench.models import Subject
-from promptcache.bench.orders import Order, shuffled
-from promptcache.bench.prompts import (
-    Asked,
-    Form,
-    Library,
-    Pml,
-    Questions,
-    asked,
-    new_engine,
-)
+from promptcache.bench.orders import FIRST, Order, shuffled
+from promptcache.bench.prompts import Asked, Form, Library, Pml, Questions, asked, new_engine
+from promptcache.bench.restarts import store_left
 from promptcache.bench.rounds import (
     Case,
     Sample,
@@ -34,6 +28,7 @@ from promptcache.bench.rounds import (
     median_stages,
 )
 from promptcache.bench.rows import Setting, Spread, TtftRow
+from promptcache.engine import PromptCache
 from promptcache.errors import OptionError
 from promptcache.reply import Reply
 from promptcache.reuse import Modular, NoReuse, ReusePolicy
@@ -155,14 +150,15 @@ class Trial:
 
     def cases(self) -> Iterator[Case[Key]]:
         """Everything that is measured."""
-        warm = [order for order in self._plan.orders if order is not Order.COLD]
+        warm = [order for order in self._plan.orders if order not in FIRST]
         for order in warm:
             for policy in self._plan.policies:
                 yield self._ours(policy, order, slow=isinstance(policy, NoReuse))
-        if Order.COLD in self._plan.orders:
-            first = self._plan.policies[0]
-            key = self._key(OURS, Order.COLD, str(first))
-            yield Case(key, lambda: self._cold(first), slow=True)
+        first = self._plan.policies[0]
+        for order in self._plan.orders:
+            if order in FIRST:
+                key = self._key(OURS, order, str(first))
+                yield Case(key, partial(self._at_first, first, order), slow=True)
         yield Case(self._key(limits.NAME, Order.IN_ORDER), self._at_the_limit)
         for system in self._systems:
             for arranged in warm if system.remembers else [Order.SHUFFLED]:
@@ -218,17 +214,18 @@ class Trial:
         key = self._key(OURS, order, str(policy))
         return Case(key, lambda: sample_of(self._reply(policy, order)), slow)
 
-    def _reply(self, policy: ReusePolicy, order: Order) -> Reply:
-        with self.form.stream(self.engine, self.prompt(order), policy, 1) as stream:
+    def _reply(self, policy: ReusePolicy, order: Order, engine: PromptCache | None = None) -> Reply:
+        with self.form.stream(engine or self.engine, self.prompt(order), policy, 1) as stream:
             return stream.reply
 
-    def _cold(self, policy: ReusePolicy) -> Sample:
-        engine = new_engine(self._subject)
-        self.form.register(engine, self.library, encode=False)
-        assert engine.fingerprint  # worked out once for a model, before its first prompt
-        assert not engine.store.keys()
-        with self.form.stream(engine, self.prompt(Order.COLD), policy, 1) as stream:
-            return sample_of(stream.reply)
+    def _at_first(self, policy: ReusePolicy, order: Order) -> Sample:
+        with store_left(self.engine.store, order) as store:
+            engine = new_engine(self._subject, store=store)
+            self.form.register(engine, self.library, encode=False)
+            assert engine.fingerprint  # worked out once for a model, before its first prompt
+            reply = self._reply(policy, order, engine)
+        assert order is Order.COLD or not reply.usage.encoded
+        return sample_of(reply)
 
     def _at_the_limit(self) -> Sample:
         return self._limit.measure(self.asked(Order.SHUFFLED).ids)

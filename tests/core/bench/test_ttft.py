@@ -13,8 +13,9 @@ from promptcache.bench.baselines import FullPrefill, PrefixCache, forward
 from promptcache.bench.limit import NAME as LIMIT
 from promptcache.bench.models import Subject
 from promptcache.bench.models import subject as named
-from promptcache.bench.orders import Order, shuffled
+from promptcache.bench.orders import FIRST, Order, shuffled
 from promptcache.bench.prompts import FORMS, Asked, Library, Pml, Questions, asked, new_engine
+from promptcache.bench.restarts import store_left
 from promptcache.bench.rounds import Sample
 from promptcache.bench.rows import TtftRow
 from promptcache.bench.ttft import OURS, Plan, Trial, measure, sweep
@@ -63,7 +64,7 @@ def test_there_is_a_row_for_every_case(rows: list[TtftRow]) -> None:
         for form in FORMS
         for case, policy, orders in (
             *((OURS, str(p), ("in-order", "shuffled")) for p in usual()),
-            (OURS, str(Modular()), ("cold",)),
+            (OURS, str(Modular()), ("cold", "from-disk", "from-remote")),
             (FullPrefill.name, "", ("shuffled",)),
             (PrefixCache.name, "", ("in-order", "shuffled")),
             ("listener", "", ("in-order", "shuffled")),
@@ -128,7 +129,7 @@ def test_stages_add_up_to_the_time(subject: Subject) -> None:
 def test_slow_cases_run_as_often_as_they_are_to(rows: list[TtftRow]) -> None:
     for row in rows:
         whole = row.case not in (OURS, LIMIT) and row.order == Order.SHUFFLED
-        slow = whole or row.policy == str(NoReuse()) or row.order == Order.COLD
+        slow = whole or row.policy == str(NoReuse()) or row.order in FIRST
         assert row.repeats == (PLAN.full_repeats if slow else PLAN.repeats)
 
 
@@ -200,10 +201,24 @@ def test_every_prompt_is_another_one(subject: Subject) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("order", [Order.FROM_DISK, Order.FROM_REMOTE])
+def test_an_engine_that_has_just_started_reads_each_module_from_where_it_lies(
+    subject: Subject, form: str, order: Order
+) -> None:
+    mine = trial(subject, form=form)
+    for _ in range(2):
+        assert mine._at_first(Modular(), order).cached == mine.module_tokens
+    with store_left(mine.engine.store, order) as store:
+        found = store.find_all(mine.engine.store.keys())
+        assert {tier for _, tier in found.values()} == {order.removeprefix("from-")}
+        assert len(found) == len(mine.engine.store.keys())
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_cold_finds_nothing_encoded_each_time(subject: Subject, form: str) -> None:
     mine = trial(subject, form=form)
     for _ in range(2):
-        sample = mine._cold(Modular())
+        sample = mine._at_first(Modular(), Order.COLD)
         assert sample.cached == 0
         assert sample.new >= mine.module_tokens + PLAN.new
 
