@@ -36,7 +36,7 @@ format: $(READY)  ## write formatting and the fixes that ruff is sure of
 fuzz: $(READY)  ## a million inputs that are made to break parsers; FUZZ="--first N --count N" for others
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m support.fuzzing $(FUZZ)
 
-stress: $(READY)  ## the property tests, with thousands of random histories
+stress: $(READY)  ## killed writers, budgets, and thousands of random histories against the oracle
 	$(BIN)/python -m pytest -m stress
 
 bench-ttft: $(READY)  ## time to first token with the embedded model, against transformers and the limit
