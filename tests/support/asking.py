@@ -26,6 +26,7 @@ from promptcache import (
     PromptCache,
     Selective,
     Sensitive,
+    Store,
     Tiers,
 )
 
@@ -56,6 +57,12 @@ def started(rng: random.Random, folder: Path) -> PromptCache:
     return engine_for(rng.choice(FAMILIES), context, folder)
 
 
+def tiers_of(cache: PromptCache) -> tuple[Store, ...]:
+    """What the engine keeps states in."""
+    assert isinstance(cache.store, Tiers)
+    return cache.store.tiers
+
+
 def flush(cache: PromptCache) -> None:
     """Let the folder have all that the engine has."""
     assert isinstance(cache.store, Tiers)
@@ -79,7 +86,9 @@ def ask(folder: Path, seed: int, requests: int) -> int:
             cache.settle(60)
         trace, _ = check(cache, request(rng)).account
         from_disk += any(span.tier == "disk" for span in trace.spans)
-        cache.store.check_integrity()
+        memory, disk = tiers_of(cache)
+        memory.check_integrity()
+        assert disk.nbytes <= disk.budget  # the other process may be writing: no more is settled
     flush(cache)
     return from_disk
 
