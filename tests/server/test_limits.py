@@ -140,14 +140,18 @@ async def ask_and_leave(app: FastAPI, body: dict[str, Any], when: Callable[[], b
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_client_that_goes_away_leaves_its_place_and_ends_its_answer(stream: bool) -> None:
-    held = Held()
+@pytest.mark.parametrize("tokens", [0, 3])
+async def test_a_client_that_goes_away_leaves_its_place_and_ends_its_answer(
+    stream: bool, tokens: int
+) -> None:
+    held = Held(free=tokens)
     app = create_app(Fixed(held.engine()), limits=Limits(concurrency=1, queue=4))
     async with client_of(app) as client:
-        await ask_and_leave(app, {**LONG, "stream": stream}, held.begun.is_set)
+        body = {**LONG, "stream": stream}
+        await ask_and_leave(app, body, lambda: held.begun.is_set() and held.tokens >= tokens)
         held.go.set()
         await settled(client)
-        assert held.tokens <= 1
+        assert held.tokens <= tokens + 1
         assert (await client.post(CHAT, json=asked("next"))).status_code == 200
 
 
@@ -176,6 +180,7 @@ async def test_a_stream_that_fails_says_so_at_its_end() -> None:
     first, *_, last = events(response)
     assert first["choices"][0]["delta"]["role"] == "assistant"
     assert last["error"]["code"] == "timeout"
+    assert held.tokens <= 3
 
 
 async def test_many_clients_at_once_get_the_answers_that_they_get_one_by_one() -> None:
