@@ -12,8 +12,9 @@ class Limits:
     """The limits of a server.
 
     `concurrency` requests run the model in turns; `queue` more may wait, the next one is refused.
-    `timeout` is in seconds, from when a request was read to the end of its answer. `body` is the most bytes of
-    a request; `window` the most tokens of a prompt and its answer, None for the model's own.
+    `timeout` is in seconds, from when a request was read to the end of its answer. `body` is the
+    most bytes of a request; `window` the most tokens of a prompt and its answer, None for the
+    model's own.
 
     Raises OptionError for a limit that lets nothing through.
     """
