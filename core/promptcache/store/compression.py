@@ -163,7 +163,7 @@ def _packed(states: Tensor, axis: int, how: Compression) -> tuple[Tensor, Tensor
     """Steps and peaks of `[kv_heads, tokens, dim]`."""
     peaks = _peaks(states, axis, how)
     wide = WIDE[states.dtype]
-    peak = _spread(peaks, states.shape[axis], axis, how).to(wide)
+    peak = _spread(peaks.to(wide), states.shape[axis], axis, how)
     share = states.to(wide) / peak.masked_fill(peak == 0, 1)
     steps = (share * how.steps).round().to(torch.int8)
     if not how.halves:
@@ -178,14 +178,17 @@ def _unpacked(
     """`[kv_heads, tokens, dim]` in the peaks' dtype."""
     if device is not None:
         steps, peaks = steps.to(device), peaks.to(device)
-    if how.halves:
-        both = torch.stack([steps & 15, steps >> 4], dim=3).flatten(2)
-        steps = both.to(torch.int8) - (how.steps + 1)
     wide = WIDE[peaks.dtype]
+    states = torch.empty(_full_shape(steps, how), dtype=wide, device=steps.device)
+    if how.halves:
+        states[:, :, ::2], states[:, :, 1::2] = steps & 15, steps >> 4
+        states -= how.steps + 1
+    else:
+        states.copy_(steps)
     # A tensor, since some devices multiply by the inverse of a number, which is not the same.
-    most = torch.full((), how.steps, dtype=wide, device=steps.device)
-    peak = _spread(peaks, steps.shape[axis], axis, how).to(wide)
-    return (peak * (steps.to(wide) / most)).to(peaks.dtype)
+    states /= torch.full((), how.steps, dtype=wide, device=steps.device)
+    states *= _spread(peaks.to(wide), states.shape[axis], axis, how)
+    return states.to(peaks.dtype)
 
 
 def _peaks(states: Tensor, axis: int, how: Compression) -> Tensor:
@@ -198,8 +201,10 @@ def _peaks(states: Tensor, axis: int, how: Compression) -> Tensor:
 
 
 def _spread(peaks: Tensor, length: int, axis: int, how: Compression) -> Tensor:
-    """Each number's peak."""
-    _, group = _groups(length, axis, how)
+    """Each number's peak, or one for all along the axis."""
+    groups, group = _groups(length, axis, how)
+    if groups == 1:
+        return peaks
     return peaks.repeat_interleave(group, dim=axis).narrow(axis, 0, length)
 
 
