@@ -138,7 +138,9 @@ class Pipeline(Planner):
 
         def said() -> tuple[str, ...]:
             parted = self._parted(laid.layout, served) if laid.continues else ()
-            return (*laid.notes(), *warnings, *parted)
+            names = {run.name for run in served.unranked}
+            unranked = (laid.policy.unranked(names),) if names else ()
+            return (*laid.notes(), *warnings, *unranked, *parted)
 
         return Prefilled(laid.layout, arena, logits, following, laid.room, served, said, self)
 

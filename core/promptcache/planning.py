@@ -205,8 +205,6 @@ class Planner:
         at_hand = set(recalled.positions) if recalled else set()
         positions = [position for position in missing if position not in at_hand]
         lacking = _unranked(reused, mine, policy)
-        if lacking:
-            warnings = (*warnings, policy.unranked({run.name for run in lacking}))
         served = Served(reused, sources, missing, recalled, origins, owner, check.work, lacking)
         return Plan(laid, served, mine, earlier, positions, warnings)
 

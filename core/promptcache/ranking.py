@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from threading import Lock
+from weakref import ref
 
 from promptcache.beside import begun, is_ending
 from promptcache.decoys import Expected
@@ -54,22 +56,29 @@ class Ranking:
 
     def _begin(self) -> None:
         try:
-            self._working = begun(self._work, "ranking")
+            self._working = begun(partial(_work, ref(self)), "ranking")
         except RuntimeError as error:  # the reply that asked for it is whole
             log.warning("modules cannot be ranked now: %s", error)
 
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting or is_ending():
-                    self._working = None
-                    return
-                run = next(iter(self._waiting))
-                del self._waiting[run]
-            try:
-                self._library.rank(run, self._decoy())
-            except Exception:  # no reply waits for it: the next one that lacks it asks again
-                log.warning("the module %r could not be ranked", run.name, exc_info=True)
+    def rank_next(self) -> bool:
+        """Rank one of those that wait; False when there is nothing more to do."""
+        with self._lock:
+            if not self._waiting or is_ending():
+                self._working = None
+                return False
+            run = next(iter(self._waiting))
+            del self._waiting[run]
+        try:
+            self._library.rank(run, self._decoy())
+        except Exception:  # no reply waits for it: the next one that lacks it asks again
+            log.warning("the module %r could not be ranked", run.name, exc_info=True)
+        return True
 
     def _decoy(self) -> Sequence[int]:
         return self._tokens(Expected().texts[0])
+
+
+def _work(ranking: ref[Ranking]) -> None:
+    """Rank what waits, as long as anyone else knows of the ranking: not for a dropped engine."""
+    while (alive := ranking()) is not None and alive.rank_next():
+        del alive

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from promptcache.clock import Clock
 from promptcache.decoys import Expected
 from promptcache.errors import OptionError
 from promptcache.kv import SENSITIVITY
+from promptcache.library import ModuleLibrary
 from promptcache.pipeline import Prefilled
 from promptcache.reuse import ReusePolicy
 from support.reference import plain_logits
@@ -130,6 +133,40 @@ def test_a_ranking_that_fails_leaves_replies_as_they_are(
         cache.settle(60)
     assert "could not be ranked" in caplog.text
     assert cache.generate_messages(QUESTION, max_new_tokens=4).token_ids == first.token_ids
+
+
+def test_what_is_said_of_unranked_modules_is_put_together_after_the_first_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(Sensitive, "unranked", lambda _, names: asked.append(names) or "said")
+    got = prefilled(engine(), Sensitive(0.2))
+    assert not asked
+    assert "said" in got.account[0].warnings
+
+
+def test_modules_of_an_engine_that_was_dropped_are_ranked_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, may_end = Event(), Event()
+    ranked: list[object] = []
+
+    def slowly(*_: object) -> None:
+        ranked.append(None)
+        begun.set()
+        assert may_end.wait(60)
+
+    monkeypatch.setattr(ModuleLibrary, "rank", slowly)
+    cache = engine(reuse=Sensitive(0.2))
+    cache.generate_messages(QUESTION, max_new_tokens=1)
+    assert begun.wait(60)
+    working = cache._pipeline.ranking._working
+    assert working is not None
+    del cache
+    gc.collect()
+    may_end.set()
+    working.result(60)
+    assert len(ranked) == 1
 
 
 @pytest.mark.parametrize("ratio", [0, 1.5, -1, True, "all"])
