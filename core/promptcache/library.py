@@ -17,7 +17,7 @@ from types import MappingProxyType
 from promptcache.kv import KV, SENSITIVITY
 from promptcache.layout import Context, ContextKind, ModuleRun
 from promptcache.model.efforts import Efforts
-from promptcache.model.encode import encode
+from promptcache.model.encode import BATCH_TOKENS, encode
 from promptcache.model.expected import encode_expected, sensitivity
 from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.runner import ModelRunner, Traits
@@ -132,10 +132,12 @@ class ModuleLibrary:
         runs: Iterable[ModuleRun],
         policy: ReusePolicy | None = None,
         owner: bytes | None = None,
+        slots: int = BATCH_TOKENS,
     ) -> dict[ModuleRun, Record]:
         """The attention states of every run; what is missing is encoded now and stored.
 
-        `owner` is whose they are, where that has been looked at for this request already.
+        `owner` is whose they are, where that has been looked at for this request already;
+        `slots` is how many one forward goes over while they are encoded (see `encode`).
         Contexts that are missing are encoded first; side tensors that `policy` reads and a record
         lacks are made. Two callers that miss the same module at the same time encode it once; if
         the one that encodes fails, the other encodes it itself.
@@ -148,7 +150,8 @@ class ModuleLibrary:
             waiting: dict[ModuleRun, Future[Record | None]] = {}
             try:
                 slower = self._claim(keys, found, mine, waiting)
-                for run, made in self._encode({r: key for r, (key, _) in mine.items()}, policy):
+                claimed = {r: key for r, (key, _) in mine.items()}
+                for run, made in self._encode(claimed, policy, slots):
                     source = replace(made.source, slower=slower.get(run, ""))
                     found[run] = record = replace(made, source=source)
                     mine[run][1].set_result(record)
@@ -284,7 +287,7 @@ class ModuleLibrary:
         return Record(replace(record.source, kept=kept), kv)
 
     def _encode(
-        self, keys: Mapping[ModuleRun, str], policy: ReusePolicy | None
+        self, keys: Mapping[ModuleRun, str], policy: ReusePolicy | None, slots: int
     ) -> Iterator[tuple[ModuleRun, Record]]:
         """Encode the runs, those without a context first: they may be the others' context."""
         by_context: dict[Context, list[ModuleRun]] = {}
@@ -296,19 +299,19 @@ class ModuleLibrary:
             if context.ids:
                 start = group[0].beginning
                 before = beginnings[start] if start in beginnings else self.fetch([start])[start].kv
-            for run, kv in zip(group, self._states(group, before), strict=True):
+            for run, kv in zip(group, self._states(group, before, slots), strict=True):
                 if not context.ids:
                     beginnings[run] = kv
                 yield run, self._kept(keys[run], kv, policy)
 
-    def _states(self, runs: Sequence[ModuleRun], before: KV | None) -> list[KV]:
+    def _states(self, runs: Sequence[ModuleRun], before: KV | None, slots: int) -> list[KV]:
         """Encode runs that have one context, `before` being its states, as they are kept."""
         rows, decoys = [run.ids for run in runs], runs[0].context.decoys
 
         def states() -> list[KV]:
             if decoys:
-                return encode_expected(self._runner, self._traits, rows, before, decoys)
-            return encode(self._runner, self._traits, rows, before)
+                return encode_expected(self._runner, self._traits, rows, before, decoys, slots)
+            return encode(self._runner, self._traits, rows, before, slots)
 
         timed = self._efforts.timed(states, _times(runs[0]))
         return [rounded(kv, self.compression) for kv in timed]

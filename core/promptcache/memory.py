@@ -1,4 +1,7 @@
-"""When memory runs out: modules that may go make room, once, and then it is a clear error."""
+"""When memory runs out: modules that may go make room, once, and then it is a clear error.
+
+Where no request waits, none has to go.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,21 @@ def surviving_out_of_memory(attempt: Callable[[], T], store: Store, what: str) -
             raise
         raise OutOfMemoryError(
             f"no memory for {what}, not even after evicting {freed:,} bytes of modules"
+        ) from error
+
+
+def giving_up_out_of_memory(attempt: Callable[[], T], what: str) -> T:
+    """The attempt's result, where nothing that is there has to make room for it.
+
+    Raises OutOfMemoryError, which says `what` there was no memory for.
+    """
+    try:
+        return attempt()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(
+            f"no memory for {what}; no modules were evicted to make room for it"
         ) from error
 
 

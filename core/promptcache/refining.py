@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tqdm.auto import tqdm
 
 from promptcache.beside import is_ending
 from promptcache.decoys import Expected
 from promptcache.expectations import AFTER_PREAMBLE, Expectations
-from promptcache.layout import ModuleRun
+from promptcache.layout import Context, ContextKind, ModuleRun
 from promptcache.library import ModuleLibrary
-from promptcache.memory import surviving_out_of_memory
+from promptcache.memory import giving_up_out_of_memory
+from promptcache.model.encode import IN_BACKGROUND
 
 TOGETHER = 8
-"""Modules that are encoded together: few, so that requests do not wait long for the model."""
+"""Modules that are looked up and encoded before the next ones are looked at."""
 
 
 class Refining:
@@ -27,9 +29,14 @@ class Refining:
     def refine(self, expected: Expected, *, progress: bool) -> int:
         """Replace every module's states that stand after the preamble; how many there were.
 
-        Requests that run meanwhile are served by the one or the other, and say by which.
+        Requests that run meanwhile are served by the one or the other, and say by which. Expected
+        states of other decoys than are asked for now go, too. Raises OutOfMemoryError where that
+        would take more memory than is free: nothing is evicted for it.
         """
         held = self._library.held()
+        for run, key in held.items():
+            if (current := self._current(run)) is not run:
+                self._library.hand_over(key, self._library.key(current))
         waiting = [
             run
             for run in held
@@ -45,6 +52,14 @@ class Refining:
                 bar.update(len(chunk))
         return done
 
+    def _current(self, run: ModuleRun) -> ModuleRun:
+        """The expected states that are asked for now in place of these; the same where none are."""
+        if run.context.kind is not ContextKind.EXPECTED:
+            return run
+        plain = (replace(run, context=Context(k, run.context.ids)) for k in AFTER_PREAMBLE)
+        wanted = [new for before in plain if (new := self._expectations.of(before)) is not before]
+        return run if not wanted or run in wanted else wanted[0]
+
     def _replace(self, runs: Sequence[ModuleRun], keys: Sequence[str], expected: Expected) -> int:
         """Encode expected states of these runs, let them serve, and forget the old ones.
 
@@ -55,8 +70,9 @@ class Refining:
         wanted = self._expectations.expected(runs, expected)
         if not wanted:
             return 0
-        records = surviving_out_of_memory(
-            lambda: self._library.fetch(wanted.values()), store, f"encoding {len(wanted)} modules"
+        records = giving_up_out_of_memory(
+            lambda: self._library.fetch(wanted.values(), slots=IN_BACKGROUND),
+            f"refining {len(wanted)} modules",
         )
         there = store.holding(keys)
         done = 0

@@ -12,7 +12,8 @@ import torch
 
 from promptcache import Exact, Expected, MemoryStore, Modular, PromptCache
 from promptcache.clock import Clock
-from promptcache.errors import OptionError
+from promptcache.errors import OptionError, OutOfMemoryError
+from promptcache.model.encode import IN_BACKGROUND
 from promptcache.model.expected import SENSITIVITY
 from promptcache.trace import Provenance
 from support.reference import modular_logits, plain_logits
@@ -179,6 +180,54 @@ def test_pinned_modules_are_pinned_as_expected_states_too() -> None:
     reply = cache.generate_text("Read:\n" + "\n".join(DOCUMENTS) + "\nWell?", max_new_tokens=1)
     served = {s.context: s.provenance for s in reply.trace if s.text in DOCUMENTS}
     assert served == {"expected": Provenance.APPROXIMATE}
+
+
+def test_refining_takes_states_of_decoys_that_are_no_longer_asked_for_out_of_the_store() -> None:
+    cache = engine()
+    options: dict[str, Any] = {"preamble": "Read:\n", "progress": False, "pin": True}
+    for expected in (Expected(("A bee.",)), DECOYS):
+        cache.cache_documents(DOCUMENTS[:1], context=expected, **options)
+    decoys = [len(run.context.decoys) for run in cache._library.held()]
+    assert sorted(decoys) == [1, 3]
+    assert cache.refine(progress=False) == 0
+    kept = {run: key for run, key in cache._library.held().items() if run.context.decoys}
+    assert [len(run.context.decoys) for run in kept] == [3]
+    cache.store.evict()
+    assert [*cache.store.keys()] == [*kept.values()]  # pinned, as it was asked for
+
+
+def test_refining_without_memory_gives_up_and_evicts_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = engine()
+    cache.cache_documents(DOCUMENTS, progress=False)
+    cache.generate_messages(asked(*DOCUMENTS), max_new_tokens=1)
+    before = cache.store.keys()
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(cache._runner, "forward", no_memory)
+    with pytest.raises(OutOfMemoryError, match="refining 3 modules; no modules were evicted"):
+        cache.refine_in_background().result(60)
+    assert cache.store.keys() == before
+
+
+def test_refining_runs_the_model_over_few_tokens_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = engine(context=DECOYS)
+    documents = [f"Document {n} says: " + 20 * f"{n} and on, " for n in range(4)]
+    assert sum(map(len, documents)) > IN_BACKGROUND
+    cache.cache_documents(documents, progress=False)
+    cache.generate_messages(asked(*documents), max_new_tokens=1)
+    forward, sizes = cache._runner.forward, []
+
+    def seen(ids: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        sizes.append(ids.numel())
+        return forward(ids, *args, **kwargs)
+
+    monkeypatch.setattr(cache._runner, "forward", seen)
+    assert cache.refine(progress=False) == 4
+    assert max(sizes) <= IN_BACKGROUND
 
 
 def test_states_that_the_store_has_no_room_for_replace_none() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from promptcache.kv import KV, SENSITIVITY, join
-from promptcache.model.encode import encode
+from promptcache.model.encode import BATCH_TOKENS, encode
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.rotate import Mover
 
@@ -25,12 +25,14 @@ def encode_expected(
     rows: Sequence[Sequence[int]],
     context: KV | None,
     decoys: Sequence[Sequence[int]],
+    slots: int = BATCH_TOKENS,
 ) -> list[KV]:
     """The expected attention states of each row of token ids, as if it stood right after `context`.
 
     Each token's sensitivity, the variance of its keys and values over the decoys, summed over
     layers, heads and dimensions, comes as a side tensor. `decoys` are rows of token ids, at least
-    one; no row may reach past the model's `movement.limit` behind any of them.
+    one; no row may reach past the model's `movement.limit` behind any of them. `slots` are those of
+    `encode`.
     """
     assert decoys
     start = context.tokens if context else 0
@@ -38,7 +40,7 @@ def encode_expected(
     for decoy in decoys:
         [apart] = encode(runner, traits, [decoy], context)
         behind = join([_beside(context, apart), apart]) if context else apart
-        for mean, kv in zip(means, encode(runner, traits, rows, behind), strict=True):
+        for mean, kv in zip(means, encode(runner, traits, rows, behind, slots), strict=True):
             mean.add(kv, traits)
     return [mean.states() for mean in means]
 
