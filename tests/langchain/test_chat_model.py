@@ -212,7 +212,7 @@ def test_settings_that_change_answers_are_told_to_caches_and_traces(llm: ChatPro
     assert ls_params["ls_stop"] == ["x"]
 
 
-CHANGES_NO_ANSWER = {"store", "conversations"}
+CHANGES_NO_ANSWER = {"store", "conversations", "graphs"}
 LOADED_OTHERWISE = {
     "context": "expected",
     "revision": "other",
@@ -235,6 +235,11 @@ GENERATED_OTHERWISE = {
     "reuse": NoReuse(),
     "generation_kwargs": {"min_p": 0.5},
 }
+
+
+def test_a_setting_of_the_engine_that_this_device_has_not_is_refused_by_the_engine() -> None:
+    with pytest.raises(OptionError, match="graphs=True cannot be"):
+        ChatPromptCache(model="pocket", device="cpu", graphs=True)
 
 
 @pytest.fixture(scope="module")

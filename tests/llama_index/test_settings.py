@@ -430,6 +430,11 @@ def test_what_is_written_of_it_is_small_and_holds_no_model_and_no_secret(folder:
     assert json.loads(plain)["generate_kwargs"] == LETTERS
 
 
+def test_a_setting_of_the_engine_that_this_device_has_not_is_refused_by_the_engine() -> None:
+    with pytest.raises(OptionError, match="graphs=True cannot be"):
+        PromptCacheLLM("pocket", device_map="cpu", graphs=True)
+
+
 def test_what_is_written_makes_another_of_the_same_settings(
     folder: Path, tokenizer_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
