@@ -271,6 +271,26 @@ def test_a_failing_remote_is_asked_again_after_a_rest_and_serves_again() -> None
     eventually(lambda: is_right(store.get("a"), 1))
 
 
+def test_a_remote_that_cannot_be_written_to_is_still_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = RemoteStore("faulty://far", rest=600)
+    store.put("a", states())
+
+    def fail(what: str, path: str) -> None:
+        if what == "write":
+            raise PermissionError("you may only read")
+
+    trouble(fail)
+    for name in ("b", "c"):
+        assert not store.put(name, states())
+        assert is_right(store.get("a"), 1)
+    assert FaultyFileSystem.calls["write"] == 2  # the second one of them rested
+    assert len(caplog.records) == 1
+    assert not store.delete("a")
+    assert "may still be there" in caplog.records[-1].message
+
+
 def test_requests_are_answered_without_a_remote_that_fails(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -32,6 +32,11 @@ class Breaker:
             self._until = time.monotonic() + self._rest()  # for all others, while one tries
             return True
 
+    def rests(self) -> bool:
+        """Whether it lets nobody through now."""
+        with self._lock:
+            return bool(self._failures) and time.monotonic() < self._until
+
     def went_well(self) -> None:
         """All may try again."""
         with self._lock:

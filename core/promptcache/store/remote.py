@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -41,8 +40,9 @@ class RemoteStore:
     looks for is fetched at once, by up to `workers` threads, and waited for at most `timeout`
     seconds; a write or a listing takes at most `write_timeout`. What is not there by then is
     missing. A remote that fails is left alone for a while: `rest` seconds first, and twice as long
-    each time it fails again. A warning says so once for each kind of failure. A damaged file is
-    moved to the folder `damaged` there, reported, and missing.
+    each time it fails again; one that cannot be written to is read on. A warning says so once for
+    each kind of failure. A damaged file is moved to the folder `damaged` there, reported, and
+    missing.
 
     It has no budget, and evicts nothing: other machines and the bucket's own rules do. What
     belongs to one process (`PRIVATE`) is not kept. `storage_options` are handed to fsspec. Nothing
@@ -69,7 +69,8 @@ class RemoteStore:
         self._files = FileSystem(url, storage_options or {})
         self._timeout = timeout
         self._write_timeout = write_timeout
-        self._breaker = Breaker(rest)
+        self._reads = Breaker(rest)
+        self._writes = Breaker(rest)
         self._workers = Workers(int(workers))
         self._known: dict[str, int] = {}
         self._said: set[str] = set()
@@ -102,7 +103,7 @@ class RemoteStore:
         """What it has of these keys and can give within `timeout` seconds."""
         del efforts  # it is for who has several tiers to choose
         wanted = [checked_name(key) for key in keys if not key.startswith(PRIVATE)]
-        if not wanted or not self._breaker.lets_through():
+        if not wanted or not self._reads.lets_through():
             return {}
         jobs = {
             key: self._workers.begin(partial(self._files.read, f"{key}{SUFFIX}")) for key in wanted
@@ -113,7 +114,7 @@ class RemoteStore:
         if late:
             self._warn("read", TimeoutError(f"no answer within {self._timeout:g} seconds"))
         answered = [isinstance(job.exception(), FileNotFoundError | None) for job in done]
-        (self._breaker.went_well if any(answered) else self._breaker.failed)()
+        (self._reads.went_well if any(answered) else self._reads.failed)()
         found = {key: self._arrived(key, job) for key, job in jobs.items() if job in done}
         return {key: (kv, self.tier) for key, kv in found.items() if kv is not None}
 
@@ -135,31 +136,32 @@ class RemoteStore:
 
         def written() -> bool:
             if not self._is_there(name, head):
-                whole = io.BytesIO()
-                files.write(whole, head, parts)
-                self._files.write(name, whole.getvalue())
+                data = b"".join((head, *(part.data for part in files.in_order(parts))))
+                self._files.write(name, data)
             return True
 
-        if not self._done("write", written, self._write_timeout, default=False):
+        if not self._changed("write", written, self._write_timeout):
             return False
         with self._lock:
             self._known[key] = kv.nbytes
         return True
 
     def delete(self, key: str) -> bool:
-        """Remove the file of `key`, for all machines."""
+        """Remove the file of `key`, for all machines. A warning says where that is not certain."""
         if key.startswith(PRIVATE):
             return False
         name = f"{checked_name(key)}{SUFFIX}"
         with self._lock:
             self._known.pop(key, None)
-        return self._done("delete", lambda: self._files.delete(name), self._timeout, default=False)
+        deleted = self._changed("delete", lambda: self._files.delete(name), self._timeout)
+        if deleted is None:
+            log.warning("%s/%s may still be there: it could not be deleted", self._files.name, name)
+        return bool(deleted)
 
     def keys(self) -> list[str]:
         """Every key, by a listing; none where that fails."""
-        none: list[str] = []
-        names = self._done("list", self._files.names, self._write_timeout, default=none)
-        return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+        names = self._done("list", self._files.names, self._write_timeout, self._reads)
+        return sorted(n.removesuffix(SUFFIX) for n in names or () if n.endswith(SUFFIX))
 
     def pin(self, key: str) -> None:
         """Nothing: nothing is evicted."""
@@ -201,20 +203,24 @@ class RemoteStore:
             return False
         return files.promised(found) == files.promised(head)
 
-    def _done(self, what: str, work: Callable[[], T], timeout: float, *, default: T) -> T:
-        """The result of work on the remote, or `default` where it fails or takes too long."""
-        if not self._breaker.lets_through():
-            return default
+    def _changed(self, what: str, work: Callable[[], bool], timeout: float) -> bool | None:
+        """What a change gives, if it is made: not where nothing can be read either."""
+        return None if self._reads.rests() else self._done(what, work, timeout, self._writes)
+
+    def _done(self, what: str, work: Callable[[], T], timeout: float, breaker: Breaker) -> T | None:
+        """The result of work on the remote; None where it fails or takes too long."""
+        if not breaker.lets_through():
+            return None
         job = self._workers.begin(work)
         try:
             result = job.result(timeout)
         except Exception as error:  # whatever a file system raises, or the time is up
             late = not job.done()
             job.cancel()
-            self._breaker.failed()
+            breaker.failed()
             self._warn(what, TimeoutError(f"no answer within {timeout:g} s") if late else error)
-            return default
-        self._breaker.went_well()
+            return None
+        breaker.went_well()
         return result
 
     def _warn(self, what: str, error: Exception) -> None:
