@@ -158,6 +158,21 @@ def test_arguments_of_the_hub_reach_config_tokenizer_and_weights(
         assert ("attn_implementation" in kwargs) == (name == "AutoModelForCausalLM")
 
 
+def test_code_that_comes_with_a_model_is_never_run_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "was-run"
+    (tmp_path / "theirs.py").write_text(
+        f"from pathlib import Path\nPath({str(marker)!r}).touch()\n"
+    )
+    told = {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Theirs"}}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(ModelError, match="contains custom code"):
+        load(tmp_path)
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize("dtype", [None, torch.float8_e4m3fn, torch.int8, "fp16", 16])
 def test_a_dtype_that_is_none_of_the_valid_ones_is_refused(saved: Path, dtype: Any) -> None:
     with pytest.raises(ModelError, match=r"unknown dtype .*auto, bfloat16, float16, float32"):

@@ -67,6 +67,7 @@ def load(
     source, chosen = _source(name), _dtype(dtype)
     target = None if device is None else _device(device)
     hub = {key: value for key, value in kwargs.items() if key in HUB} | {"revision": revision}
+    hub.setdefault("trust_remote_code", False)  # else transformers asks whoever sits there
     with explained(name, "config"):
         config = AutoConfig.from_pretrained(source, **hub)
     refuse_unsupported_config(config, str(name))
@@ -77,9 +78,7 @@ def load(
     with explained(tokenizer or name, "tokenizer"):
         loaded = AutoTokenizer.from_pretrained(_tokenizer_source(tokenizer or name), **of_tokenizer)
     with explained(name, "weights", kwargs):
-        model = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=chosen, **kwargs
-        )
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=chosen, **{**kwargs, **hub})
     if target is not None:
         with explained(name, "move to the device"):
             model = model.to(target)
@@ -91,7 +90,7 @@ def load_tokenizer(name: str | Path, *, revision: str | None = None) -> PreTrain
     source = _tokenizer_source(name)
     with explained(name, "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, revision=revision
+            source, revision=revision, trust_remote_code=False
         )
     return tokenizer
 
