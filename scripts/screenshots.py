@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from promptcache import FirstK, PromptCache
 
@@ -31,7 +31,7 @@ SCHEMA = """
 PAGE = """<!doctype html><meta charset="utf-8"><body style="margin:0;background:{page}">{shown}
 <script>document.querySelector(".pc-encoded[tabindex]")?.focus()</script>"""
 """With the focus on a span, whose facts are shown then."""
-SIZES = {"trace": (900, 810), "schema": (900, 450)}
+SIZES = {"trace": (900, 835), "schema": (900, 450)}
 THEMES = {"light": ("#ffffff", 1), "dark": ("#111111", 0)}
 
 
@@ -75,7 +75,10 @@ def take(chromium: str, shown: str, theme: str, size: tuple[int, int], file: Pat
             check=True,
             capture_output=True,
         )
-    Image.open(file).quantize(64).save(file, optimize=True)
+    image = Image.open(file).convert("RGB")
+    blank = Image.new("RGB", image.size, colour)
+    _, _, _, end = ImageChops.difference(image, blank).getbbox() or (0, 0, *image.size)
+    image.crop((0, 0, image.width, end + 8)).quantize(64).save(file, optimize=True)
 
 
 def main() -> None:

@@ -174,6 +174,7 @@ def test_hovering_says_tier_key_tokens_and_reason_and_the_table_says_so_too() ->
         assert said in facts
     for said in ("guide.owl", "disk", "abc123", "was cut"):
         assert said in page.texts["td"]
+    assert "! 1 span with a reason" in page.texts["pc-legend"]
 
 
 def test_every_rule_of_the_style_is_scoped() -> None:

@@ -109,8 +109,9 @@ def _kind(kind: str) -> str:
     sign = SIGNS[kind]
     before = f'.{SCOPE} .pc-{kind}::before{{content:"{sign}"}}' if sign else ""
     return (
-        f".{SCOPE} .pc-{kind}{{background:var(--pc-{kind}-fill);"
-        f"border-bottom:2px {_LINES[kind]} var(--pc-{kind}-edge)}}{before}"
+        f".{SCOPE} .pc-{kind}{{--pc-fill:var(--pc-{kind}-fill);"
+        f"--pc-under:2px {_LINES[kind]} var(--pc-{kind}-edge);"
+        f"background:var(--pc-fill);border-bottom:var(--pc-under)}}{before}"
         f".{SCOPE} .pc-bar .pc-{kind}{{background:var(--pc-{kind}-edge)}}"
     )
 
@@ -125,7 +126,7 @@ _RULES = """
 .S .pc-legend li{margin:.2em 0}
 .S .pc-legend b{font-weight:600}
 .S .pc-bar{display:flex;height:8px;margin:.5em 0;border:1px solid var(--pc-line)}
-.S .pc-bar span{border:0}
+.S .pc-bar span[class]{border:0}
 .S .pc-bar span::before{content:none}
 .S .pc-text{white-space:pre-wrap;overflow-wrap:anywhere;font-family:ui-monospace,monospace;
  font-size:13px;line-height:1.8;margin:.6em 0}
@@ -142,11 +143,15 @@ _RULES = """
 .S details.pc-fold summary{display:inline;list-style:none;color:inherit;
  border:1px dashed currentColor;border-radius:4px;padding:0 .4em;
  font:12px system-ui,sans-serif}
+.S details.pc-fold::details-content{display:inline}
+.S .pc-rest{background:var(--pc-fill);border-bottom:var(--pc-under)}
 .S details.pc-fold summary::-webkit-details-marker{display:none}
 .S table{border-collapse:collapse;margin:.4em 0;font-size:13px;color:inherit}
 .S tr,.S tr:nth-child(even){background:transparent}
 .S th,.S td{text-align:left;vertical-align:top;padding:.15em .7em .15em 0;max-width:34em;
- overflow-wrap:anywhere;border:0;color:inherit;background:transparent}
+ overflow-wrap:break-word;border:0;color:inherit;background:transparent}
+.S thead th{white-space:nowrap}
+.S .pc-wide{overflow-x:auto}
 .S .pc-number{text-align:right;white-space:nowrap}
 .S .pc-tree,.S .pc-tree ul{list-style:none;padding-left:1.1em;
  border-left:1px solid var(--pc-line);margin:.1em 0 .1em .3em}

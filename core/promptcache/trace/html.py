@@ -26,7 +26,7 @@ def trace_html(spans: Sequence[Span], warnings: Sequence[str]) -> Html:
         (
             _summary(counts),
             _bar(counts),
-            _legend(counts),
+            _legend(counts, noted=sum(span.note is not None for span in spans)),
             element("div", *map(_span, spans), class_="pc-text"),
             *notes,
             _table(spans),
@@ -63,8 +63,8 @@ def _bar(counts: Mapping[Provenance, int]) -> Html:
     return element("div", *parts, class_="pc-bar", role="img", aria_label=f"tokens: {said}")
 
 
-def _legend(counts: Mapping[Provenance, int]) -> Html:
-    lines = (
+def _legend(counts: Mapping[Provenance, int], noted: int) -> Html:
+    lines = [
         element(
             "li",
             element("b", str(provenance), class_=f"pc-key pc-{provenance}"),
@@ -72,7 +72,13 @@ def _legend(counts: Mapping[Provenance, int]) -> Html:
             element("span", f"({provenance.meaning})", class_="pc-quiet"),
         )
         for provenance, tokens in counts.items()
-    )
+    ]
+    if noted:
+        spans = "1 span" if noted == 1 else f"{noted:,} spans"
+        why = element("span", "(hover, or see the table)", class_="pc-quiet")
+        lines.append(
+            element("li", element("b", "!", class_="pc-key"), f" {spans} with a reason ", why)
+        )
     return element("ul", *lines, class_="pc-legend")
 
 
@@ -91,7 +97,8 @@ def _folded(text: str) -> Html:
     if len(text) <= FOLD:
         return joined((text,))
     hidden = f"… {len(text) - HEAD:,} characters"
-    rest = element("details", element("summary", hidden), text[HEAD:], class_="pc-fold")
+    rest = element("span", text[HEAD:], class_="pc-rest")
+    rest = element("details", element("summary", hidden), rest, class_="pc-fold")
     return joined((text[:HEAD], rest))
 
 
@@ -125,7 +132,8 @@ def _table(spans: Sequence[Span]) -> Html:
         for span in spans
     )
     title = f"{len(spans):,} spans, one by one" if len(spans) != 1 else "1 span"
-    return element("details", element("summary", title), rows_table(heads, rows, numbers=2))
+    table = element("div", rows_table(heads, rows, numbers=2), class_="pc-wide")
+    return element("details", element("summary", title), table)
 
 
 def _origin(span: Span) -> tuple[str, ...]:
