@@ -185,9 +185,9 @@ async def test_requests_that_miss_the_same_module_wait_for_one_encoding(
     encoded: list[int] = []
     encode = library.encode
 
-    def counted(runner: Any, traits: Any, rows: Any, before: Any) -> Any:
+    def counted(runner: Any, traits: Any, rows: Any, *rest: Any) -> Any:
         encoded.extend(map(len, rows))
-        return encode(runner, traits, rows, before)
+        return encode(runner, traits, rows, *rest)
 
     monkeypatch.setattr(library, "encode", counted)
     body = asked([marked(TEXT), {"type": "text", "text": " Q?"}], trace=True)
