@@ -32,7 +32,7 @@ with words of the documents, or with `The documents do not say.` It knows nothin
 no use as an assistant.
 
 It is an ordinary causal model, trained from nothing on {tokens:.0f} M tokens of generated prompts
-of the kind that LangChain and LlamaIndex chains send: 1 to 8 documents as plain text in the system
+of the kind that LangChain and LlamaIndex chains send: 1 to 16 documents as plain text in the system
 or the user message, up to 1,024 tokens. `python -m promptcache.pocket` is the recipe from nothing.
 Names and values are split by hash between training and test, so that those of a test are never
 part of training.
