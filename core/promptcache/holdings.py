@@ -40,7 +40,7 @@ class Holdings:
         return sorted(
             (
                 HeldModule(run.name, key, str(run.context.kind), len(run.ids))
-                for run, key in self._library.held().items()
+                for key, run in self._library.every().items()
             ),
             key=lambda module: (module.name, module.key),
         )

@@ -201,11 +201,16 @@ class ModuleLibrary:
         return sum(self.store.delete(key) for key in keys)
 
     def held(self) -> dict[ModuleRun, str]:
-        """The modules whose states the store has now, with their keys."""
+        """The modules whose states, of the model as it is, the store has now, with their keys."""
+        owned = f"{self.owner()[:SHOWN].hex()}-"
+        return {run: key for key, run in self.every().items() if key.startswith(owned)}
+
+    def every(self) -> dict[str, ModuleRun]:
+        """What the store has now by its keys, of the model with other adapters or weights, too."""
         with self._lock:
             named = [pair for runs in self._named.values() for pair in runs.items()]
         alive = self.store.holding([key for key, _ in named])
-        return {run: key for key, run in named if key in alive}
+        return {key: run for key, run in named if key in alive}
 
     def _remember(self, keys: Mapping[ModuleRun, str]) -> None:
         """Keep the names of modules, and forget keys that the store no longer has."""

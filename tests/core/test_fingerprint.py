@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig
 from transformers import PreTrainedModel
 
-from promptcache import PromptCache
+from promptcache import Expected, PromptCache
 from promptcache.errors import ModelError
 from promptcache.layout import Context, ContextKind, ModuleRun
 from support.words import TEMPLATE, byte_tokenizer
@@ -93,6 +93,29 @@ def test_an_adapter_changes_the_key_when_added_and_when_switched_off(
     fresh.enable_adapters()
     assert len({plain, adapted, off}) == 3
     assert key(engine) == adapted
+
+
+def test_states_of_every_adapter_are_listed_and_only_those_of_the_present_one_refined(
+    fresh: PreTrainedModel,
+) -> None:
+    torch.manual_seed(0)
+    fresh.add_adapter(LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    engine = PromptCache(fresh, byte_tokenizer(), context=Expected(("A bee.",)))
+
+    def cached() -> set[str]:
+        documents = ["Maui is an island in the sea."]
+        engine.cache_documents(documents, preamble="Read:\n", context="preamble", progress=False)
+        return {module.key for module in engine.holdings.listed()}
+
+    adapted = cached()
+    fresh.disable_adapters()
+    plain = cached() - adapted
+    fresh.enable_adapters()
+    assert len(adapted) == len(plain) == 1
+    assert engine.refine(progress=False) == 1
+    after = {module.key for module in engine.holdings.listed()}
+    assert plain < after
+    assert adapted.isdisjoint(after)
 
 
 def test_an_adapted_model_answers_as_plain_transformers_does(fresh: PreTrainedModel) -> None:
