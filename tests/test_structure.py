@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
     "errors", "html", "segments", "kv", "rotate", "decoys", "pml", "text", "store", "layout",
-    "room", "model", "reuse", "library", "conversations", "trace", "reply", "report", "background",
-    "beside", "clock", "memory", "account", "headers", "contexts", "messages", "prompts",
+    "laying", "room", "model", "reuse", "library", "conversations", "trace", "reply", "report",
+    "background", "beside", "clock", "memory", "account", "headers", "contexts", "messages", "prompts",
     "templates", "options", "joining", "expectations", "ranking", "planning", "pipeline",
     "batching", "placing", "marks", "misses", "shelf", "holdings", "refining", "stream",
     "recording", "served", "answering", "asking", "engine", "observing", "parameters", "pocket",
@@ -82,6 +82,7 @@ def test_markup_and_text_segments_need_no_torch() -> None:
             "templates",
             "trace",
             "layout",
+            "laying",
         ):
             assert not [n for n in imported(path) if n.split(".")[0] == "torch"], path
 

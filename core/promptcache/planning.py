@@ -17,7 +17,8 @@ from promptcache.errors import UnsupportedModelError
 from promptcache.expectations import Expectations
 from promptcache.joining import merged
 from promptcache.kv import KV
-from promptcache.layout import Layout, ModuleRun, Piece, lay_out
+from promptcache.laying import lay_out
+from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.library import ModuleLibrary, Source
 from promptcache.model.check import CheckPass
 from promptcache.model.prefill import positions_to_compute

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from promptcache.errors import PromptError
-from promptcache.layout import ContextKind, Layout, lay_out
+from promptcache.laying import lay_out
+from promptcache.layout import ContextKind, Layout
 from promptcache.segments import Hole, Kind, Place, Segment
 
 PLACEHOLDER = 99

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from promptcache import Exact, FirstK, Modular, NoReuse, PromptCache
 from promptcache.clock import Clock
-from promptcache.layout import TOO_LONG
+from promptcache.laying import TOO_LONG
 from promptcache.pipeline import Prefilled
 from promptcache.reuse import ReusePolicy
 from promptcache.text.fit import TRIMMED
