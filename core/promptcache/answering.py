@@ -26,6 +26,7 @@ from promptcache.served import ServedModel
 from promptcache.stream import Stream
 from promptcache.text.calling import Calling
 from promptcache.text.callstream import answer_text
+from promptcache.turns import Turns
 
 T = TypeVar("T")
 HEARD = "a streamer can hear one answer at a time only"
@@ -56,6 +57,7 @@ class Answering:
         batching: Batching,
         misses: Misses,
         recordings: Recordings,
+        turns: Turns,
         *,
         bare: bool,
     ) -> None:
@@ -65,6 +67,7 @@ class Answering:
         self._batching = batching
         self._misses = misses
         self._recordings = recordings
+        self._turns = turns
         self._bare = bare
 
     def stream(self, asked: Asked, clock: Clock, options: Mapping[str, Any]) -> Stream:
@@ -73,7 +76,14 @@ class Answering:
         clock.lap(Stage.PARSE)
         laid = self._laid(asked, parsed)
         clock.lap(Stage.LAYOUT)
-        return self._begun(asked, parsed, self._pipeline.prefill(laid, clock), clock)
+        turn = self._turns.take()
+        clock.idle()
+        try:
+            prefilled = self._pipeline.prefill(laid, clock)
+            return self._begun(asked, parsed, prefilled, clock, turn.end)
+        except BaseException:
+            turn.end()
+            raise
 
     def batch(
         self,
@@ -113,10 +123,13 @@ class Answering:
             alone = {number: why for number, why in enumerate(reasons) if why is not None}
         replies: dict[int, Reply] = {}
         together = [number for number in range(len(laid)) if number not in alone]
-        groups = [together[first : first + ROWS] for first in range(0, len(together), ROWS)]
+        rows = min(ROWS, self._turns.most or ROWS)
+        groups = [together[first : first + rows] for first in range(0, len(together), rows)]
         for numbers in [*groups, *([number] for number in alone)]:
             with ExitStack() as streams:
+                streams.callback(self._turns.take(len(numbers)).end)
                 mine = clock.waited() if replies else clock
+                mine.idle()
                 if len(numbers) == 1:
                     one = _noted(laid[numbers[0]], alone.get(numbers[0]))
                     prefilled = [self._pipeline.prefill(one, mine)]
@@ -152,7 +165,12 @@ class Answering:
         )
 
     def _begun(
-        self, asked: Asked, options: RequestOptions, prefilled: Prefilled, clock: Clock
+        self,
+        asked: Asked,
+        options: RequestOptions,
+        prefilled: Prefilled,
+        clock: Clock,
+        ended: Callable[[], None] | None = None,
     ) -> Stream:
         """The answer to a prompt that was prefilled, its first token chosen."""
         served = self._served
@@ -166,6 +184,7 @@ class Answering:
             seed=options.seed,
             model=served.name,
             policy=str(options.policy),
+            ended=ended,
         )
         self._recordings.add(stream)
         return stream

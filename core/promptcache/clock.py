@@ -28,6 +28,10 @@ class Clock:
         other.started, other.stages = self.started, dict(self.stages)
         return other
 
+    def idle(self) -> None:
+        """Count the time since the last lap to no stage; it is part of the whole."""
+        self._last = perf_counter()
+
     @property
     def total(self) -> float:
         """Seconds from the call to the last lap."""

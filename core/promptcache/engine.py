@@ -38,6 +38,7 @@ from promptcache.shelf import CachedDocuments, Shelf
 from promptcache.store import StoreLike
 from promptcache.stream import Stream
 from promptcache.text.calling import Calling
+from promptcache.turns import Turns
 
 
 class PromptCache(ServedModel):
@@ -55,7 +56,9 @@ class PromptCache(ServedModel):
     with texts of one's own, which is nearer to a full prefill and takes several times as long to
     encode, once (see `cache_documents` and `refine`); or "bare", the BOS token alone, which is far
     less faithful. `graphs` lets forwards over few tokens be recorded as CUDA graphs and replayed,
-    on a GPU.
+    on a GPU. `max_concurrent` is how many requests may be answered at once, each with an arena of
+    memory for its prompt and answer beside the store's budget; the others wait, first come first
+    served. A stream is one of them until it has ended, is closed or is dropped.
 
     Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
     works instead; OptionError for a setting that is not valid, in the model's generation config
@@ -78,7 +81,9 @@ class PromptCache(ServedModel):
         context: str | Expected = "preamble",
         conversations: bool = True,
         graphs: bool = False,
+        max_concurrent: int | None = None,
     ) -> None:
+        turns = Turns(max_concurrent)
         super().__init__(
             model,
             tokenizer,
@@ -112,6 +117,7 @@ class PromptCache(ServedModel):
             Batching(self._runner, self.traits, self._pipeline, self._library),
             self._shelf.misses,
             self._recordings,
+            turns,
             bare=context == "bare",
         )
 

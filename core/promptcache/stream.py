@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import RLock
 from types import MappingProxyType
 from typing import Any
+from weakref import finalize
 
 from transformers import PreTrainedModel
 
@@ -39,7 +40,10 @@ class Stream(Iterator[str]):
         seed: int | None,
         model: str,
         policy: str,
+        ended: Callable[[], None] | None = None,
     ) -> None:
+        """`ended` is called once, when the attention states were let go of."""
+        self._ended = finalize(self, ended) if ended is not None else None
         self._prefilled: Prefilled | None = prefilled
         self._account: tuple[Trace, Usage] | None = None
         self._room = prefilled.room
@@ -155,8 +159,13 @@ class Stream(Iterator[str]):
             return
         self._account = prefilled.account
         self._prefilled = None
-        if self._ids:
-            prefilled.pipeline.keep(prefilled, self._ids)
+        try:
+            if self._ids:
+                prefilled.pipeline.keep(prefilled, self._ids)
+        finally:
+            del prefilled
+            if self._ended is not None:
+                self._ended()
 
     def _present_account(self) -> tuple[Trace, Usage]:
         """Where the prompt's tokens came from; worked out no earlier than somebody asks."""

@@ -22,7 +22,7 @@ log = logging.getLogger("promptcache")
 
 PLAIN = (
     "tokenizer_name", "revision", "dtype", "device_map", "namespace", "compression",
-    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs",
+    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs", "max_concurrent",
 )  # fmt: skip
 """The parameters of loading that are written."""
 FUNCTIONS = (

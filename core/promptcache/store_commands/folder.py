@@ -16,8 +16,8 @@ from promptcache.errors import StoreError
 from promptcache.store import DiskStore, states
 from promptcache.store.compression import COMPRESSIONS
 from promptcache.store.folder import DAMAGED
-from promptcache.store.listing import File
 from promptcache.store.format import CHECKSUM, START, DamagedFileError, cost_of
+from promptcache.store.listing import File
 from promptcache.store.states import told_by
 from promptcache.store_commands.given import (
     Place,
