@@ -20,8 +20,8 @@ LAYERS = [
     "errors", "html", "segments", "kv", "rotate", "decoys", "pml", "text", "store", "layout",
     "laying", "room", "model", "reuse", "library", "conversations", "trace", "reply", "report",
     "background", "beside", "clock", "turns", "memory", "account", "headers", "contexts",
-    "messages", "prompts", "templates", "options", "joining", "expectations", "ranking", "planning", "pipeline",
-    "batching", "placing", "marks", "misses", "shelf", "holdings", "refining", "stream",
+    "messages", "prompts", "templates", "options", "joining", "expectations", "ranking",
+    "planning", "pipeline", "batching", "placing", "marks", "misses", "shelf", "holdings", "refining", "stream",
     "recording", "served", "answering", "asking", "engine", "observing", "parameters", "pocket",
     "bench", "store_commands", "server", "cli",
 ]  # fmt: skip
