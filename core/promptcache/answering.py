@@ -26,7 +26,7 @@ from promptcache.served import ServedModel
 from promptcache.stream import Stream
 from promptcache.text.calling import Calling
 from promptcache.text.callstream import answer_text
-from promptcache.turns import Turns
+from promptcache.turns import Turn, Turns
 
 T = TypeVar("T")
 HEARD = "a streamer can hear one answer at a time only"
@@ -76,8 +76,7 @@ class Answering:
         clock.lap(Stage.PARSE)
         laid = self._laid(asked, parsed)
         clock.lap(Stage.LAYOUT)
-        turn = self._turns.take()
-        clock.idle()
+        turn = self._turn(1, clock)
         try:
             prefilled = self._pipeline.prefill(laid, clock)
             return self._begun(asked, parsed, prefilled, clock, turn.end)
@@ -127,9 +126,8 @@ class Answering:
         groups = [together[first : first + rows] for first in range(0, len(together), rows)]
         for numbers in [*groups, *([number] for number in alone)]:
             with ExitStack() as streams:
-                streams.callback(self._turns.take(len(numbers)).end)
                 mine = clock.waited() if replies else clock
-                mine.idle()
+                streams.callback(self._turn(len(numbers), mine).end)
                 if len(numbers) == 1:
                     one = _noted(laid[numbers[0]], alone.get(numbers[0]))
                     prefilled = [self._pipeline.prefill(one, mine)]
@@ -145,6 +143,13 @@ class Answering:
                 for number, stream in zip(numbers, begun, strict=True):
                     replies[number] = stream.reply
         return [replies[number] for number in range(len(laid))]
+
+    def _turn(self, count: int, clock: Clock) -> Turn:
+        """So many turns, once they are free; waiting counts to no stage."""
+        turn = self._turns.take(count)
+        if self._turns.most is not None:
+            clock.idle()
+        return turn
 
     def _parsed(self, options: Mapping[str, Any]) -> RequestOptions:
         return RequestOptions.parse(options, self._served.reuse, self._served.default_new_tokens)
