@@ -77,6 +77,17 @@ def test_a_page_says_what_was_measured_on_what() -> None:
     assert "LongBench" in render([]) and "promptcache check" in render([])
 
 
+def test_a_page_of_several_seeds_shows_them_apart() -> None:
+    kinds = [
+        answered(about=About("Who?", "fact", 2, seed, 0, ("Mira",)), outcome=Outcome("Mira", kl))
+        for seed, kl in ((1, 0.5), (2, 0.25))
+    ]
+    page = render(rows(*kinds))
+    assert "| policy | context | seed 1 | seed 2 |" in page
+    assert "| Modular() | preamble | 0.5 (0.5) | 0.25 (0.25) |" in page
+    assert "| policy | context | fact | 2 documents |" in page
+
+
 def test_the_page_and_its_figures_are_written_beside_the_rows(tmp_path: Path) -> None:
     made = rows(*many())
     write_fidelity(tmp_path / "fidelity" / "rows.json", made)

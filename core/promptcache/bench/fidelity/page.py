@@ -11,7 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from promptcache.bench.fidelity.plots import ALONE
-from promptcache.bench.fidelity.rows import ALL, BASELINES, FULL, FidelityRow, read_fidelity
+from promptcache.bench.fidelity.rows import (
+    ALL,
+    BASELINES,
+    FULL,
+    SEED,
+    FidelityRow,
+    read_fidelity,
+)
 from promptcache.bench.fidelity.tables import (
     CHECK,
     CONTEXT,
@@ -154,13 +161,18 @@ def _section(group: Group) -> Iterator[str]:
     yield page_table(group.whole, FIDELITY if scored else CHECK)
     if group.has_figure:
         yield f"![Fidelity against cost](fidelity/{group.name}.svg)\n"
-    cases = list(dict.fromkeys(each.case for each in group.rows if each.case != ALL))
+    every = list(dict.fromkeys(each.case for each in group.rows if each.case != ALL))
+    seeds_apart = [case for case in every if case.startswith(SEED)]
+    cases = [case for case in every if case not in seeds_apart]
     if cases:
         if scored:
             yield "Exact match, and the interval of its difference, by what is asked:\n"
             yield _by_case(group, cases, _match)
         yield "Mean KL, and its 99th percentile, by what is asked:\n"
         yield _by_case(group, cases, _kl)
+    if seeds_apart:
+        yield "Mean KL, and its 99th percentile, seed by seed:\n"
+        yield _by_case(group, seeds_apart, _kl)
     if worst := list(_worst(group.whole)):
         yield "The prompts whose first token `Modular()` got most wrong, by context:\n"
         yield page_table(worst, WORST)

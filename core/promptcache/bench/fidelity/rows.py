@@ -25,6 +25,8 @@ REORDERED = "full prefill, reordered"
 BASELINES = (FULL, REORDERED, PLAIN)
 """What has no context, since nothing is reused."""
 Score = Callable[[About, Outcome], float]
+SEED = "seed "
+"""How the cases of one seed of several begin."""
 ALL = "all"
 """The case of every prompt."""
 WORST = 5
@@ -125,7 +127,7 @@ def rows_of(
         seeds = _different(e.about.seed for e in mine if e.about.seed is not None)
         for seed in seeds if len(seeds) > 1 else ():
             part = [each for each in mine if each.about.seed == seed]
-            yield _row(part, setting, run, f"seed {seed}", order=whole)
+            yield _row(part, setting, run, f"{SEED}{seed}", order=whole)
 
 
 def read_fidelity(file: Path) -> list[FidelityRow]:
