@@ -94,7 +94,7 @@ class _Run:
             if self.owed and not _takes_space(element, self._flow_of):
                 self._keep_owed()
             branches = (
-                [[child] for child in element.children]
+                [[child] for child in element.children if not _is_blank(child)]
                 if flow is Flow.CHOICE
                 else [element.children]
             )
@@ -117,6 +117,11 @@ class _Run:
 
     def _drop_owed(self) -> None:
         self.owed, self._owner = False, None
+
+
+def _is_blank(child: Element | Chars) -> bool:
+    """Whether it is white space that is dropped, as between the members of a union."""
+    return not isinstance(child, Element) and not child.preserve and not child.text.strip(BLANK)
 
 
 def _takes_space(element: Element, flow_of: Callable[[Element], Flow]) -> bool:

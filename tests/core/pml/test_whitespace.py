@@ -56,6 +56,12 @@ def test_the_space_before_a_union_goes_to_every_member():
     )
 
 
+def test_the_space_before_a_union_goes_no_further_however_its_members_are_laid_out():
+    member = '<module name="a">warm</module>'
+    for union in (f"<union>{member}</union>", f"<union>\n  {member}\n</union>"):
+        assert children(f"It is {union}today")[2] == Text("today")
+
+
 def test_the_space_after_a_union_comes_from_any_member():
     members = '<module name="a">warm </module><module name="b">cold</module>'
     assert children(f"<union>{members}</union>today")[1] == Text(" today")
