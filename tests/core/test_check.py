@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,11 +11,10 @@ import pytest
 
 from promptcache.bench.fidelity.rows import FidelityRow, read_fidelity
 from promptcache.bench.rounds import threads_set
-from promptcache.cli import main
+from support.commands import Cli
 from support.words import byte_tokenizer
 from support.zoo import model
 
-Cli = Callable[..., tuple[int, str, str]]
 KEYS = {
     "policy", "context", "kl", "top1", "answers", "recomputed_share", "flops_share", "ttft_ratio",
 }  # fmt: skip
@@ -26,18 +24,6 @@ KEYS = {
 def _one_thread() -> Iterator[None]:
     with threads_set(1):
         yield
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["promptcache", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def saved(family: str, folder: Path, template: bool = True) -> Path:

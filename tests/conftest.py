@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from support.commands import Cli
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     from promptcache.cli import main  # imports much that most tests do not need
 
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
+    def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["promptcache", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
