@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from promptcache.expectations import Expectations
 from promptcache.library import ModuleLibrary
 from promptcache.shelf import Shelf
+from promptcache.store.places import places
+
+BEGINNING = 60
+"""Characters of a document that are told, to tell by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +19,16 @@ class HeldModule:
     """A module whose states the store has.
 
     `name` is what prompts call it, with its schema's in front; a document's ends with its key.
-    `key` is what the store calls its states, `context` what they were encoded after.
+    `key` is what the store calls its states, `context` what they were encoded after. `places` are
+    the bytes that they take in each tier that has them. A document `begins` with these words.
     """
 
     name: str
     key: str
     context: str
     tokens: int
+    places: Mapping[str, int] = field(default_factory=dict)
+    begins: str = ""
 
 
 class Holdings:
@@ -37,13 +45,27 @@ class Holdings:
 
     def listed(self) -> list[HeldModule]:
         """Every module in every context, by name."""
+        runs = self._library.every()
+        where = places(self._library.store, runs.keys())
         return sorted(
             (
-                HeldModule(run.name, key, str(run.context.kind), len(run.ids))
-                for key, run in self._library.every().items()
+                HeldModule(
+                    run.name,
+                    key,
+                    str(run.context.kind),
+                    len(run.ids),
+                    where.get(key, {}),
+                    self._beginning(run.name),
+                )
+                for key, run in runs.items()
             ),
             key=lambda module: (module.name, module.key),
         )
+
+    def _beginning(self, name: str) -> str:
+        key = name.rpartition(".")[2]
+        text = self._shelf.texts.get(key) or self._shelf.marks.text(key)
+        return " ".join(text[:BEGINNING].split())
 
     def forget(self, name: str) -> bool:
         """Take a module's states out of the store, in every context; whether there was anything.

@@ -22,8 +22,8 @@ class Marks:
     def __init__(self, recognizer: Recognizer, registered: Container[str]) -> None:
         self._recognizer = recognizer
         self._registered = registered
-        self._marked: dict[str, None] = {}
-        """Keys, the last marked last."""
+        self._marked: dict[str, str] = {}
+        """Texts by their keys, the last marked last."""
 
     def mark(self, text: str) -> Sequence[Segment]:
         """A marked text in segments: a module, and the white space at its edges."""
@@ -37,9 +37,13 @@ class Marks:
         around = (Segment(before), Segment(content, Kind.MODULE, key), Segment(after))
         return tuple(segment for segment in around if segment.text)
 
+    def text(self, key: str) -> str:
+        """The marked text of this key; none where none is marked."""
+        return self._marked.get(key, "")
+
     def forget(self, key: str) -> bool:
         """Recognise a marked text no longer, unless it is registered; whether it was marked."""
-        marked = self._marked.pop(key, key) is None
+        marked = self._marked.pop(key, None) is not None
         if marked and key not in self._registered:
             self._recognizer.remove(key)
         return marked
@@ -47,7 +51,7 @@ class Marks:
     def _remember(self, key: str, content: str) -> None:
         self._recognizer.add(key, content)
         self._marked.pop(key, None)
-        self._marked[key] = None
+        self._marked[key] = content
         for old in list(self._marked)[:-REMEMBERED]:
             self._marked.pop(old, None)
             if old not in self._registered:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from promptcache.html import block, element
+from promptcache.html import Html, block, element, joined
 from promptcache.model.decode import FinishReason
 from promptcache.text.callforms import InvalidCall, ToolCall
 from promptcache.trace import Trace
@@ -91,13 +91,20 @@ class Reply:
     invalid_tool_calls: tuple[InvalidCall, ...] = ()
 
     def _repr_html_(self) -> str:
-        stages = ", ".join(f"{stage} {_duration(took)}" for stage, took in self.timings.items())
-        times = f"first token after {_duration(self.ttft)}" + (f" ({stages})" if stages else "")
-        return block(
-            element("p", self.text, class_="pc-text"),
+        return block(reply_html(self))
+
+
+def reply_html(reply: Reply) -> Html:
+    """The inside of a reply's HTML form: the answer, its times, and its trace."""
+    stages = ", ".join(f"{stage} {_duration(took)}" for stage, took in reply.timings.items())
+    times = f"first token after {_duration(reply.ttft)}" + (f" ({stages})" if stages else "")
+    return joined(
+        (
+            element("p", reply.text, class_="pc-text"),
             element("p", times, class_="pc-quiet"),
-            trace_html(self.trace.spans, self.trace.warnings),
+            trace_html(reply.trace.spans, reply.trace.warnings),
         )
+    )
 
 
 def _duration(seconds: float) -> str:

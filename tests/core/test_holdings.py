@@ -24,6 +24,11 @@ def test_modules_of_every_kind_are_listed_and_forgotten_by_name() -> None:
     assert [module.tokens for module in listed if module.name == "trip.miami"] == [13]
     assert sorted(module.tokens for module in listed) == [13, 28, 60]
     assert {module.key for module in listed} < set(engine.store.keys())
+    assert {module.begins for module in listed} == {"", TEXT, block["text"]}
+    for module in listed:
+        kv = engine.store.get(module.key)
+        assert kv is not None
+        assert module.places == {"memory": kv.nbytes}
     for module in listed:
         assert engine.holdings.forget(module.name)
         assert engine.store.get(module.key) is None

@@ -24,6 +24,7 @@ from promptcache.store import (
     Store,
     Tiers,
 )
+from promptcache.store.places import places, tiers_of
 
 Tier = Callable[[int], Store]
 DIM = 256
@@ -117,6 +118,21 @@ def test_what_was_put_is_found_and_counted_until_it_is_deleted(tier: Tier) -> No
     assert not store.delete("a")
     assert store.get("a") is None
     assert store.nbytes == 0
+
+
+def test_where_entries_are_and_what_they_take_there_is_told_tier_by_tier(tier: Tier) -> None:
+    store = tier(budget(9))
+    store.put("a", states(2))
+    store.put("b", states(1))
+    if isinstance(store, Tiers):
+        store.flush(60)
+    told = places(store, {"a", "b", "c"})
+    for each in tiers_of(store):
+        assert sum(there[each.tier] for there in told.values()) == each.nbytes
+        assert told["a"][each.tier] > told["b"][each.tier] >= BYTES_PER_TOKEN
+    assert told.keys() == {"a", "b"}
+    store.delete("a")
+    assert places(store, {"a"}) == {}
 
 
 def test_several_are_looked_for_at_once_and_what_is_not_there_is_left_out(tier: Tier) -> None:

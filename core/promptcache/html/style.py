@@ -112,7 +112,7 @@ def _kind(kind: str) -> str:
         f".{SCOPE} .pc-{kind}{{--pc-fill:var(--pc-{kind}-fill);"
         f"--pc-under:2px {_LINES[kind]} var(--pc-{kind}-edge);"
         f"background:var(--pc-fill);border-bottom:var(--pc-under)}}{before}"
-        f".{SCOPE} .pc-bar .pc-{kind}{{background:var(--pc-{kind}-edge)}}"
+        f".{SCOPE} .pc-bar .pc-{kind}{{fill:var(--pc-{kind}-edge)}}"
     )
 
 
@@ -125,9 +125,8 @@ _RULES = """
 .S .pc-legend{list-style:none;padding:0}
 .S .pc-legend li{margin:.2em 0}
 .S .pc-legend b{font-weight:600}
-.S .pc-bar{display:flex;height:8px;margin:.5em 0;border:1px solid var(--pc-line)}
-.S .pc-bar span[class]{border:0}
-.S .pc-bar span::before{content:none}
+.S .pc-bar{display:block;box-sizing:border-box;width:100%;height:10px;margin:.5em 0;
+ border:1px solid var(--pc-line)}
 .S .pc-text{white-space:pre-wrap;overflow-wrap:anywhere;font-family:ui-monospace,monospace;
  font-size:13px;line-height:1.8;margin:.6em 0}
 .S .pc-span{border-radius:2px}

@@ -16,6 +16,7 @@ from promptcache.server.failures import Json, RefusedError
 from promptcache.server.forms import Answer, Form, ours
 from promptcache.server.limits import Limits
 from promptcache.server.serving import SSE, Serving, last_of, streamed, unless_left
+from promptcache.server.visits import visit_of
 from promptcache.stream import Stream
 
 Namespace = Callable[[Request], Awaitable[str]]
@@ -26,19 +27,12 @@ Items = AsyncGenerator[str | Reply]
 
 
 class Answers:
-    """Answers requests by the engines; `count` hears of every reply."""
+    """Answers requests by the engines; each reply is noted in its request's visit."""
 
-    def __init__(
-        self,
-        engines: Engines,
-        serving: Serving,
-        limits: Limits,
-        count: Callable[[Reply], None],
-    ) -> None:
+    def __init__(self, engines: Engines, serving: Serving, limits: Limits) -> None:
         self._engines = engines
         self._serving = serving
         self._limits = limits
-        self._count = count
 
     def router(self, namespace: Namespace) -> APIRouter:
         """The addresses under /v1."""
@@ -81,7 +75,7 @@ class Answers:
                     body.prompt, documents=body.documents, **options, **more
                 )
 
-            items = self._counted(ask)
+            items = self._noted(request, ask)
             if body.stream:
                 return await streamed(request, _our_forms(items), SSE)
             return Json(ours(await _whole(request, items)))
@@ -102,17 +96,17 @@ class Answers:
     ) -> Response:
         """The answer in OpenAI's form, whole or as it comes."""
         answer = Answer(self._engines.name, chat, body.trace)
-        items = self._counted(ask)
+        items = self._noted(request, ask)
         if not body.stream:
             return Json(answer.whole(await _whole(request, items)))
         usage = body.stream_options is not None and body.stream_options.include_usage
         return await streamed(request, _forms(items, answer, usage=usage), SSE)
 
-    async def _counted(self, ask: Ask) -> Items:
+    async def _noted(self, request: Request, ask: Ask) -> Items:
         async with aclosing(self._serving.answers(ask)) as items:
             async for item in items:
                 if isinstance(item, Reply):
-                    self._count(item)
+                    visit_of(request).reply = item
                 yield item
 
     def _options(self, body: Generation) -> dict[str, Any]:

@@ -17,8 +17,12 @@ from promptcache.server.gate import Gate
 from promptcache.server.keeping import Keeping
 from promptcache.server.keys import Keys
 from promptcache.server.limits import Limits
-from promptcache.server.metrics import Counting, Metrics
+from promptcache.server.metrics import Metrics
+from promptcache.server.page.history import Histories
+from promptcache.server.page.overview import Shared
+from promptcache.server.page.routes import Page
 from promptcache.server.serving import Serving
+from promptcache.server.visits import Visiting, visit_of
 
 METRICS = "metrics"
 """The namespace whose keys may read the metrics, where there are keys."""
@@ -38,6 +42,7 @@ class Door:
         Raises RefusedError for an unknown key.
         """
         if self._keys is None:
+            visit_of(request).namespace = ""
             return ""
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         found = self._keys.namespace_of(key.strip()) if scheme.lower() == "bearer" else None
@@ -48,6 +53,7 @@ class Door:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
+        visit_of(request).namespace = found
         return found
 
     async def metrics(self, request: Request) -> None:
@@ -65,6 +71,7 @@ def create_app(
     limits = limits or Limits()
     gate = Gate(limits.concurrency, limits.queue)
     metrics = Metrics(gate, engines.store)
+    histories = Histories(limits.recent)
     door = Door(keys)
 
     @asynccontextmanager
@@ -80,11 +87,13 @@ def create_app(
         redirect_slashes=False,
         default_response_class=Json,
     )
-    app.add_middleware(Counting, metrics=metrics)
+    app.add_middleware(Visiting, begun=histories.begun, ended=(metrics.count, histories.ended))
     answer_failures(app)
     serving = Serving(gate, limits.timeout)
-    app.include_router(Answers(engines, serving, limits, metrics.count).router(door))
+    app.include_router(Answers(engines, serving, limits).router(door))
     app.include_router(Keeping(engines, serving, limits).router(door))
+    shared = Shared(gate, engines.store) if keys is None else None
+    app.include_router(Page(engines, histories, shared).router(door))
 
     @app.get("/healthz")
     async def healthz() -> Response:

@@ -55,6 +55,9 @@ def serve(
     window: Annotated[
         int | None, typer.Option(help="Tokens of a prompt and its answer. [the model's own]")
     ] = None,
+    recent: Annotated[
+        int, typer.Option(help="Requests that the page at / shows with their texts; 0 for none.")
+    ] = 20,
 ) -> None:
     """Serve a model over HTTP, with OpenAI's API and our own; see docs/serving.md."""
     try:
@@ -69,7 +72,7 @@ def serve(
     from promptcache.model.load import load
     from promptcache.reuse.named import policy
 
-    limits = Limits(concurrency, queue, timeout, max_body, window)
+    limits = Limits(concurrency, queue, timeout, max_body, window, recent)
     known = None if keys is None else Keys.read(keys)
     if known is None and host not in HERE:
         log.warning("whoever reaches %s:%d is served: there are no --keys", host, port)

@@ -21,6 +21,7 @@ from promptcache.errors import (
     StoreError,
     UnsupportedModelError,
 )
+from promptcache.server.visits import visit_of
 
 log = logging.getLogger("promptcache.server")
 
@@ -67,10 +68,14 @@ class RefusedError(Exception):
         self.code, self.param, self.headers = code, param, dict(headers or {})
 
     @property
+    def error(self) -> dict[str, str | None]:
+        """What the client is told, by OpenAI's names."""
+        return {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+
+    @property
     def body(self) -> dict[str, Any]:
         """The error in OpenAI's form."""
-        said = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
-        return {"error": said}
+        return {"error": self.error}
 
     def response(self) -> Json:
         """The whole response."""
@@ -113,7 +118,9 @@ def answer_failures(app: FastAPI) -> None:
     """Have an app answer every error in OpenAI's form."""
 
     async def refused(request: Request, error: Exception) -> Response:
-        return refusal_of(error).response()
+        refusal = refusal_of(error)
+        visit_of(request).error = refusal.error
+        return refusal.response()
 
     async def nobody(request: Request, error: Exception) -> Response:
         return Response(status_code=NOBODY)

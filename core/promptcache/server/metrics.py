@@ -5,19 +5,14 @@ Nothing here says which namespace or which module it is about.
 
 from __future__ import annotations
 
-from time import perf_counter
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from promptcache.reply import Reply
 from promptcache.server.gate import Gate
+from promptcache.server.visits import Visit
 from promptcache.store import Store
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 PROVENANCES = ("exact", "approximate", "encoded", "recomputed", "new")
-ELSEWHERE = "other"
-"""The address of requests to none that there is."""
 
 
 class Metrics:
@@ -56,8 +51,12 @@ class Metrics:
         ):
             Gauge(f"promptcache_{name}", said, registry=registry).set_function(value)
 
-    def count(self, reply: Reply) -> None:
-        """Count an answer that came to its end."""
+    def count(self, visit: Visit) -> None:
+        """Count a request that has ended, and what it took if it was answered."""
+        self.requests.labels(visit.route, str(visit.status)).inc()
+        self.seconds.labels(visit.route).observe(visit.seconds)
+        if (reply := visit.reply) is None:
+            return
         self._ttft.observe(reply.ttft)
         for name in PROVENANCES:
             self._prompt.labels(name).inc(getattr(reply.usage, name))
@@ -66,31 +65,3 @@ class Metrics:
     def page(self) -> bytes:
         """All figures in Prometheus' text format."""
         return generate_latest(self._registry)
-
-
-class Counting:
-    """Middleware that counts every request by its route and status."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve and count one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun, status = perf_counter(), 500
-
-        async def noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, noted)
-        finally:
-            path = getattr(scope.get("route"), "path", ELSEWHERE)
-            self._metrics.requests.labels(path, str(status)).inc()
-            self._metrics.seconds.labels(path).observe(perf_counter() - begun)

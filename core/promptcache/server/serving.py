@@ -20,6 +20,7 @@ from promptcache.background import sent
 from promptcache.reply import Reply
 from promptcache.server.failures import SERVER, RefusedError, as_json, refusal_of
 from promptcache.server.gate import Gate
+from promptcache.server.visits import visit_of
 from promptcache.stream import Stream
 
 T = TypeVar("T")
@@ -165,7 +166,9 @@ async def streamed(
                 async for form in forms:
                     yield before + as_json(form) + after
             except Exception as error:
-                yield before + as_json(refusal_of(error).body) + after
+                refusal = refusal_of(error)
+                visit_of(request).error = refusal.error
+                yield before + as_json(refusal.body) + after
             if media_type == SSE:
                 yield b"data: [DONE]\n\n"
 

@@ -120,6 +120,11 @@ class DiskStore:
         """Which of these keys it has; they do not count as used."""
         return self.folder.files().keys() & keys
 
+    def sizes(self, keys: Collection[str]) -> dict[str, int]:
+        """The bytes of the file of each of these keys that it has."""
+        files = self.folder.files()
+        return {key: files[key].nbytes for key in keys if key in files}
+
     def put(self, key: str, kv: KV) -> bool:
         """Write `kv` to the disk, if pinned files leave room for it and the disk takes it."""
         if key.startswith(PRIVATE):

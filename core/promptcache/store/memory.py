@@ -87,6 +87,11 @@ class MemoryStore:
         with self._lock:
             return {key for key in keys if key in self._entries}
 
+    def sizes(self, keys: Collection[str]) -> dict[str, int]:
+        """The bytes of each of these keys that it has; they do not count as used."""
+        with self._lock:
+            return {key: self._nbytes_of(key) for key in keys if key in self._entries}
+
     def put(self, key: str, kv: KV) -> bool:
         """Keep `kv`, in place of what the key had, if pinned entries leave room for it."""
         with self._lock:

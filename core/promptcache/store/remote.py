@@ -123,6 +123,11 @@ class RemoteStore:
         with self._lock:
             return self._known.keys() & keys
 
+    def sizes(self, keys: Collection[str]) -> dict[str, int]:
+        """The bytes of the states of each of these keys that this process has read or written."""
+        with self._lock:
+            return {key: self._known[key] for key in keys if key in self._known}
+
     def put(self, key: str, kv: KV) -> bool:
         """Write `kv`, unless the same is there; False where that fails. Waits for it."""
         if key.startswith(PRIVATE):

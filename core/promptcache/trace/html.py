@@ -54,13 +54,22 @@ def _summary(counts: Mapping[Provenance, int]) -> Html:
 
 
 def _bar(counts: Mapping[Provenance, int]) -> Html:
-    parts = (
-        element("span", class_=f"pc-{provenance}", style=f"flex-grow:{tokens}")
-        for provenance, tokens in counts.items()
-        if tokens
-    )
+    parts, total = [], 0
+    for provenance, tokens in counts.items():
+        if tokens:
+            place = {"x": total, "width": tokens, "height": 1}
+            parts.append(element("rect", class_=f"pc-{provenance}", **place))
+            total += tokens
     said = ", ".join(f"{provenance} {tokens}" for provenance, tokens in counts.items())
-    return element("div", *parts, class_="pc-bar", role="img", aria_label=f"tokens: {said}")
+    return element(
+        "svg",
+        *parts,
+        class_="pc-bar",
+        role="img",
+        aria_label=f"tokens: {said}",
+        viewBox=f"0 0 {max(total, 1)} 1",
+        preserveAspectRatio="none",
+    )
 
 
 def _legend(counts: Mapping[Provenance, int], noted: int) -> Html:
