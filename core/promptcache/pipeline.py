@@ -22,8 +22,9 @@ from promptcache.memory import is_out_of_memory, surviving_out_of_memory
 from promptcache.model.decode import Following
 from promptcache.model.overlap import joined
 from promptcache.model.owncache import OwnCache
-from promptcache.model.prefill import Alone, assemble, prefill
+from promptcache.model.prefill import assemble
 from promptcache.model.runner import ModelRunner, Traits, new_arena
+from promptcache.model.steps import Growing
 from promptcache.planning import Laid, Notes, Plan, Planner
 from promptcache.ranking import Ranking
 from promptcache.reply import Stage, Usage
@@ -125,10 +126,11 @@ class Pipeline(Planner):
         with joined(runner.lane):
             assemble(arena, traits, plan.served.reused, plan.states, plan.earlier, runner.lane)
             clock.lap(Stage.ASSEMBLE)
-            logits = prefill(runner, traits, arena, laid.layout, list(plan.positions))
+            growing = Growing(runner, traits, arena)
+            tokens = [laid.layout.ids[position] for position in plan.positions]
+            logits = growing.prefill(tokens, plan.positions)
         clock.lap(Stage.PREFILL)
-        following = Alone(runner, traits, arena)
-        return self.ready(plan, arena, logits, following)
+        return self.ready(plan, arena, logits, growing)
 
     def ready(
         self, plan: Plan, arena: States | OwnCache, logits: Tensor, following: Following

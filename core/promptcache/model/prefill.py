@@ -1,11 +1,8 @@
-"""Prefill: modules into their places, then one forward over everything that is not reused."""
+"""Prefill: which positions are computed, and modules into their places in front of that."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-
-import torch
-from torch import Tensor
 
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
@@ -13,7 +10,7 @@ from promptcache.model.arena import Arena
 from promptcache.model.assembly import assemble_beside, assemble_here
 from promptcache.model.overlap import Lane
 from promptcache.model.owncache import OwnCache
-from promptcache.model.runner import ModelRunner, Traits
+from promptcache.model.runner import Traits
 
 
 def positions_to_compute(
@@ -53,40 +50,3 @@ def _states(piece: Piece, records: Mapping[ModuleRun, KV]) -> KV:
     assert piece.run is not None
     kv, stop = records[piece.run], piece.offset + len(piece.ids)
     return kv if (piece.offset, stop) == (0, kv.tokens) else kv.slice(piece.offset, stop)
-
-
-def prefill(
-    runner: ModelRunner,
-    traits: Traits,
-    arena: Arena | OwnCache,
-    layout: Layout,
-    positions: list[int],
-) -> Tensor:
-    """Compute `positions`, the arena holding the others; logits `[1, vocabulary]` of the last."""
-    ids = torch.tensor([[layout.ids[position] for position in positions]])
-    return runner.forward(ids, positions, arena, attention=traits.attention)
-
-
-class Alone:
-    """Runs the model over an answer that nothing else waits for: token by token, when asked."""
-
-    def __init__(self, runner: ModelRunner, traits: Traits, arena: Arena | OwnCache) -> None:
-        self._runner = runner
-        self._traits = traits
-        self._arena = arena
-        self._chosen: tuple[int, int] | None = None
-
-    def chose(self, token: int, position: int, *, last: bool) -> None:
-        """Take in a token that was chosen."""
-        self._chosen = None if last else (token, position)
-
-    def logits(self) -> Tensor:
-        """The logits `[1, vocabulary]` of the token that was taken in last."""
-        assert self._chosen is not None
-        token, position = self._chosen
-        return self._runner.forward(
-            torch.tensor([[token]]), [position], self._arena, attention=self._traits.attention
-        )
-
-    def leave(self) -> None:
-        """Nothing to do: nobody waits."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from promptcache.errors import ModelError
+from promptcache.model.abreast import Abreast
 from promptcache.model.arena import Arena, LayerShape
 from promptcache.model.attention import attention_set, configs_of
 from promptcache.model.overlap import lane_of
@@ -132,11 +133,11 @@ class ModelRunner:
         self,
         ids: Sequence[Sequence[int]],
         work: Sequence[tuple[int, Sequence[int]]],
-        arena: SharedArena,
+        arena: SharedArena | Abreast,
         *,
         attention: str | None,
     ) -> Tensor:
-        """Compute tokens of several rows of a batch in one line, without padding between them.
+        """Compute tokens of several rows, of one arena or abreast, in one line without padding.
 
         `work` holds rows and sorted positions of each, `ids` the tokens there. Returns logits
         `[rows, vocabulary]` of the last position of each.
@@ -173,7 +174,7 @@ class ModelRunner:
         self,
         ids: Tensor,
         positions: Tensor,
-        cache: Arena | OwnCache | SharedArena,
+        cache: Arena | OwnCache | SharedArena | Abreast,
         attention: str | None,
         kept: int | Tensor | None,
     ) -> Tensor:
