@@ -37,14 +37,19 @@ class Door:
         self._keys = keys
 
     async def __call__(self, request: Request) -> str:
-        """The namespace of a request; all share one where there are no keys.
+        """The namespace of a request, which its visit is told. Raises RefusedError as below."""
+        visit = visit_of(request)
+        visit.namespace = self.namespace_of(request.headers.get("authorization", ""))
+        return visit.namespace
+
+    def namespace_of(self, authorization: str) -> str:
+        """The namespace of a header; all share one where there are no keys.
 
         Raises RefusedError for an unknown key.
         """
         if self._keys is None:
-            visit_of(request).namespace = ""
             return ""
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        scheme, _, key = authorization.partition(" ")
         found = self._keys.namespace_of(key.strip()) if scheme.lower() == "bearer" else None
         if found is None:
             raise RefusedError(
@@ -53,7 +58,6 @@ class Door:
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        visit_of(request).namespace = found
         return found
 
     async def metrics(self, request: Request) -> None:
