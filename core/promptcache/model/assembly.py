@@ -36,10 +36,11 @@ def assemble_here(
     What stands between modules afterwards may be anything.
     """
     turning = _InBlocks(moves, rotations)
+    spans = [(position, kv.tokens, kv.values) for position, kv in moves]
     for index, layer in enumerate(arena.layers):
-        for position, kv in moves:
-            place = layer.values[0, :, position : position + kv.tokens]
-            place.copy_(kv.values[index], non_blocking=True)
+        places = layer.values[0]
+        for position, tokens, values in spans:
+            places.narrow(1, position, tokens).copy_(values[index], non_blocking=True)
         turning.put(layer.keys[0], index)
         if earlier is not None:
             arena.write_layer_at(index, earlier)
@@ -103,14 +104,14 @@ class _Block:
         self._turn = table.between(wide, self._turned)
         starts = [position - self._start for position, _ in moves]
         self._parts = [
-            (wide[:, start : start + kv.tokens], kv)
+            (wide[:, start : start + kv.tokens], kv.keys)
             for start, (_, kv) in zip(starts, moves, strict=True)
         ]
 
     def put(self, keys: Tensor, layer: int) -> None:
         """Turn one layer's, and put them to their places."""
-        for place, kv in self._parts:
-            place.copy_(kv.keys[layer], non_blocking=True)
+        for place, states in self._parts:
+            place.copy_(states[layer], non_blocking=True)
         self._turn()
         keys[:, self._start : self._stop].copy_(self._turned)
 
@@ -146,6 +147,9 @@ def _groups(moves: Moves, tokens: int) -> Iterator[list[tuple[int, KV]]]:
 
 def _parts(moves: Moves, tokens: int) -> Iterator[tuple[int, KV]]:
     for position, kv in moves:
+        if kv.tokens <= tokens:
+            yield position, kv
+            continue
         for start in range(0, kv.tokens, tokens):
             yield position + start, kv.slice(start, min(kv.tokens, start + tokens))
 

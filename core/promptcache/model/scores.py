@@ -84,7 +84,8 @@ def attention_by_scores(
             torch.baddbmm(
                 shift[chosen].expand(shape),
                 block[chosen],
-                keys[chosen, :seen].transpose(1, 2),
+                # Dense, or the product would copy it transposed, which takes longer than itself.
+                keys[chosen, :seen].contiguous().transpose(1, 2),
                 alpha=scale,
                 out=scores,
             )
