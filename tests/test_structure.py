@@ -21,9 +21,9 @@ LAYERS = [
     "laying", "room", "model", "reuse", "library", "conversations", "trace", "reply", "report",
     "background", "beside", "clock", "turns", "memory", "account", "headers", "contexts",
     "messages", "prompts", "templates", "options", "joining", "expectations", "ranking",
-    "planning", "pipeline", "batching", "placing", "marks", "misses", "shelf", "holdings",
-    "refining", "stream", "recording", "served", "answering", "asking", "engine", "observing",
-    "parameters", "pocket", "bench", "store_commands", "server", "cli",
+    "planning", "pipeline", "batching", "placing", "marks", "misses", "chunks", "cached", "shelf",
+    "holdings", "refining", "stream", "recording", "served", "answering", "asking", "engine",
+    "observing", "parameters", "pocket", "bench", "store_commands", "server", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

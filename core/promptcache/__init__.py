@@ -9,6 +9,7 @@ any order.
     reply.text, reply.usage.reused_tokens, reply.ttft, reply.trace
 """
 
+from promptcache.cached import CachedDocuments
 from promptcache.decoys import Expected
 from promptcache.engine import PromptCache
 from promptcache.errors import PromptCacheError
@@ -16,7 +17,6 @@ from promptcache.pml.programs import Length, role, schema
 from promptcache.prompts import Frame
 from promptcache.reply import Reply, Stage, Usage
 from promptcache.reuse import Exact, FirstK, Modular, NoReuse, ReusePolicy, Selective, Sensitive
-from promptcache.shelf import CachedDocuments
 from promptcache.store import DiskStore, HostStore, MemoryStore, RemoteStore, Store, Tiers
 from promptcache.stream import Stream
 from promptcache.trace import Provenance, Span, Trace

@@ -20,6 +20,7 @@ from promptcache.answering import Answering
 from promptcache.asking import Asking
 from promptcache.batching import Batching
 from promptcache.beside import begun
+from promptcache.cached import CachedDocuments
 from promptcache.clock import Clock
 from promptcache.decoys import Expected, checked_context
 from promptcache.errors import OptionError
@@ -34,7 +35,7 @@ from promptcache.reply import Reply
 from promptcache.reuse import ReusePolicy
 from promptcache.segments import Kind
 from promptcache.served import ServedModel
-from promptcache.shelf import CachedDocuments, Shelf
+from promptcache.shelf import Shelf
 from promptcache.store import StoreLike
 from promptcache.stream import Stream
 from promptcache.text.calling import Calling

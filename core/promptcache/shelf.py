@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
 from itertools import chain
-from typing import TypeVar
 
 from tqdm.auto import tqdm
 
+from promptcache.cached import CachedDocuments
+from promptcache.chunks import chunks
 from promptcache.decoys import Expected, Wanted
 from promptcache.errors import OptionError, PromptError, TemplateError, kind_of
-from promptcache.html import block, facts_table
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.marks import Marks
@@ -28,47 +28,10 @@ from promptcache.reuse import ReusePolicy
 from promptcache.segments import Segment, joined
 from promptcache.text.recognize import Recognizer
 
-T = TypeVar("T")
 log = logging.getLogger("promptcache")
 
 CHUNK = 32
 """Modules that are encoded before the next ones are looked at."""
-
-
-@dataclass(frozen=True, slots=True)
-class CachedDocuments:
-    """What `cache_documents` did, in documents; `tokens` and `nbytes` are the encoded ones'.
-
-    keys: what PML prompts call them; added: registered now; known: registered before, or twice
-    among these; skipped: without text; too_short: found by their key only, not in plain text;
-    encoded: run through the model now; too_long: not encoded, since no prompt could hold them;
-    not_kept: encoded, and evicted or never kept, because the store's budget is too small.
-    """
-
-    keys: tuple[str, ...] = field(default=(), repr=False)
-    added: int = 0
-    known: int = 0
-    skipped: int = 0
-    too_short: int = 0
-    encoded: int = 0
-    too_long: int = 0
-    not_kept: int = 0
-    tokens: int = 0
-    nbytes: int = 0
-
-    def _repr_html_(self) -> str:
-        counts = {
-            "registered now": self.added,
-            "known before": self.known,
-            "encoded now": self.encoded,
-            "without text": self.skipped,
-            "too short to be looked for in plain text": self.too_short,
-            "too long for the model's window": self.too_long,
-            "encoded, not kept: the store is too small": self.not_kept,
-        }
-        facts = {what: f"{count:,} documents" for what, count in counts.items() if count}
-        size = f"{self.tokens:,} tokens, {self.nbytes / 1e6:,.1f} MB"
-        return block(facts_table(facts | {"attention states made": size}))
 
 
 class Shelf:
@@ -122,7 +85,7 @@ class Shelf:
             with tqdm(
                 total=len(wanted_runs), unit="module", desc="encoding", disable=not progress
             ) as bar:
-                for chunk in _chunks(wanted_runs, CHUNK):
+                for chunk in chunks(wanted_runs, CHUNK):
                     self._encode(chunk)
                     bar.update(len(chunk))
         self._prompts.register(schema, beginning)
@@ -155,7 +118,7 @@ class Shelf:
         done, encoded = CachedDocuments(), dict[ModuleRun, None]()
         size = len(documents) if isinstance(documents, Sized) else None
         with tqdm(total=size, unit="doc", desc="caching", disable=not progress) as bar:
-            for chunk in _chunks(texts, CHUNK):
+            for chunk in chunks(texts, CHUNK):
                 keys, done = self._register(chunk, done)
                 if place is not None:
                     fresh, done = self._encode_documents(keys, place, done, context, pin=pin)
@@ -255,7 +218,7 @@ class Shelf:
         if not self._library.encodes:
             return {}
         fresh: dict[ModuleRun, int] = {}
-        for chunk in _chunks([run for run in runs if self._fits(run)], CHUNK):
+        for chunk in chunks([run for run in runs if self._fits(run)], CHUNK):
             if pin:
                 self._library.pin(chunk)
             records = surviving_out_of_memory(
@@ -281,21 +244,3 @@ class Shelf:
     def _fits(self, run: ModuleRun) -> bool:
         longest = self._pipeline.longest
         return longest is None or len(run.context.ids) + len(run.ids) < longest
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items, so many at a time; those before a failure come first, and then the failure."""
-    chunk: list[T] = []
-    failure: Exception | None = None
-    try:
-        for item in items:
-            chunk.append(item)
-            if len(chunk) == size:
-                yield chunk
-                chunk = []
-    except Exception as error:
-        failure = error
-    if chunk:
-        yield chunk
-    if failure is not None:
-        raise failure
