@@ -7,8 +7,7 @@ a node; what is left of that node on either side is in no cache.
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW, DEFAULT_NUM_OUTPUTS
@@ -26,16 +25,10 @@ from pydantic import PrivateAttr
 
 from llama_index_promptcache.counting import Counter, Tokenizer, framing
 from llama_index_promptcache.documents import checked_llm
+from llama_index_promptcache.packing import Packer, Texts
 from llama_index_promptcache.refining import listen, refining
 from promptcache.errors import PromptError
 from promptcache.parameters import refuse_unknown
-
-log = logging.getLogger("promptcache")
-
-SEPARATOR = "\n\n"
-"""What stands between two texts of one prompt."""
-NEAR = 4
-"""A cut may give up one part in so many of what would fit, to fall between lines or words."""
 
 
 class WholeNodePromptHelper(PromptHelper):
@@ -56,6 +49,7 @@ class WholeNodePromptHelper(PromptHelper):
     each message. Raises PromptError where a prompt leaves no room for a text.
     """
 
+    _packer: Packer = PrivateAttr()
     _frame_tokens: int = PrivateAttr()
     _message_tokens: int = PrivateAttr()
 
@@ -80,6 +74,7 @@ class WholeNodePromptHelper(PromptHelper):
             separator=separator,
         )
         self._token_counter = Counter(tokenizer, message_tokens)
+        self._packer = Packer(self._token_counter.get_string_tokens)
         self._frame_tokens = frame_tokens
         self._message_tokens = message_tokens
         listen()
@@ -121,11 +116,15 @@ class WholeNodePromptHelper(PromptHelper):
 
         What was packed here before is packed anew when it does not fit another prompt.
         """
-        needed = max(map(self._size, text_chunks), default=0)
+        needed = max(map(self._packer.size, text_chunks), default=0)
         room = self._room(prompt, 1, padding, llm, tools, needed)
-        chunks = [chunk for text in text_chunks for chunk in _unpacked(text)]
-        pieces = [piece for chunk in chunks for piece in self._cut(chunk, room)]
-        return list(self._packed(pieces, room)) or [""]
+        splitter = TokenTextSplitter(
+            separator=self.separator,
+            chunk_size=room,
+            chunk_overlap=int(self.chunk_overlap_ratio * room),
+            tokenizer=self._token_counter.tokenizer,
+        )
+        return self._packer.packed(text_chunks, room, splitter.split_text) or [""]
 
     def truncate(
         self,
@@ -142,7 +141,7 @@ class WholeNodePromptHelper(PromptHelper):
         if not text_chunks:
             return []
         room = self._room(prompt, len(text_chunks), padding, llm, tools)
-        return _Texts(self._shortened(text.strip(), room) for text in text_chunks)
+        return Texts(self._packer.shortened(text.strip(), room) for text in text_chunks)
 
     def _get_available_context_size(self, num_prompt_tokens: int) -> int:
         taken = num_prompt_tokens + self._frame_tokens
@@ -194,113 +193,6 @@ class WholeNodePromptHelper(PromptHelper):
                 f"window of {self.context_window}, {self.num_output} of them for the answer"
             )
         return room
-
-    def _size(self, text: str) -> int:
-        return self._token_counter.get_string_tokens(text)
-
-    def _cut(self, chunk: str, room: int) -> list[str]:
-        """The chunk itself, or its parts where it does not fit alone."""
-        size = self._size(chunk)
-        if size <= room:
-            return [chunk]
-        log.warning(
-            "a text of %d tokens is cut: the prompt has room for %d. Its parts reuse nothing of "
-            "it; split documents into smaller nodes: %.60r",
-            size,
-            room,
-            chunk,
-        )
-        splitter = TokenTextSplitter(
-            separator=self.separator,
-            chunk_size=room,
-            chunk_overlap=int(self.chunk_overlap_ratio * room),
-            tokenizer=self._token_counter.tokenizer,
-        )
-        return [part for part in splitter.split_text(chunk) if part.strip()]
-
-    def _packed(self, chunks: Sequence[str], room: int) -> Iterator[str]:
-        """Chunks that fit alone, joined greedily."""
-        between = self._size(SEPARATOR)
-        packs: list[list[str]] = []
-        size = 0
-        for chunk in chunks:
-            alone = self._size(chunk)
-            # The sum of the parts is near enough to go on with, and exact only by chance; the
-            # whole is counted where it decides.
-            size += between + alone
-            if packs and size > room:
-                size = self._size(SEPARATOR.join([*packs[-1], chunk]))
-            if packs and size <= room:
-                packs[-1].append(chunk)
-            else:
-                packs.append([chunk])
-                size = alone
-        for pack in packs:
-            yield from self._fitting(pack, room)
-
-    def _fitting(self, pack: Sequence[str], room: int) -> Iterator[str]:
-        """A pack whose parts fit together by their sum, in as many texts as it really takes."""
-        while pack:
-            end = len(pack)
-            while end > 1 and self._size(SEPARATOR.join(pack[:end])) > room:
-                end -= 1
-            yield _Pack.of(pack[:end])
-            pack = pack[end:]
-
-    def _shortened(self, text: str, room: int) -> str:
-        size = self._size(text)
-        if size <= room:
-            return text
-        low, high = 0, len(text)
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if self._size(text[:middle]) <= room else (low, middle - 1)
-        kept = text[: _good_end(text, low)].rstrip()
-        log.warning(
-            "a text of %d tokens is cut after %d of its %d characters: the prompt has room for "
-            "%d tokens. Retrieve fewer nodes, or use response_mode='compact': %.60r",
-            size,
-            len(kept),
-            len(text),
-            room,
-            text,
-        )
-        return kept
-
-
-class _Pack(str):
-    """A packed text that knows its parts, since a helper may be asked to pack it again."""
-
-    chunks: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, chunks: Iterable[str]) -> _Pack:
-        parts = tuple(chunks)
-        pack = cls(SEPARATOR.join(parts))
-        pack.chunks = parts
-        return pack
-
-
-class _Texts(list[str]):
-    """Texts that a template shows as themselves, and not as the repr of a list."""
-
-    def __str__(self) -> str:
-        return SEPARATOR.join(self)
-
-
-def _unpacked(text: str) -> list[str]:
-    """The chunks of a text that was packed before, or the text; without those that are blank."""
-    chunks = text.chunks if isinstance(text, _Pack) else (text,)
-    return [chunk.strip() for chunk in chunks if chunk.strip()]
-
-
-def _good_end(text: str, most: int) -> int:
-    """Where to cut a text of which `most` characters fit: at a blank line, a line end, a space."""
-    for mark in (SEPARATOR, "\n", " "):
-        end = text.rfind(mark, most - most // NEAR, most + len(mark))
-        if end >= 0:
-            return end
-    return most
 
 
 def _has_system_prompt(llm: LLM | None) -> bool:

@@ -21,7 +21,8 @@ from promptcache.bench.models import Subject
 from promptcache.bench.orders import shuffled
 from promptcache.bench.prompts import Library, Pml, Questions, asked, new_engine
 from promptcache.bench.rounds import Case, Sample, check_count, interleaved
-from promptcache.bench.rows import DecodeRow, Setting, Spread
+from promptcache.bench.rows import DecodeRow, Spread
+from promptcache.bench.setting import Setting
 from promptcache.engine import PromptCache
 from promptcache.errors import OptionError
 from promptcache.reuse import Modular, ReusePolicy

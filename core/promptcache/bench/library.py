@@ -20,7 +20,8 @@ from promptcache.bench import recognise
 from promptcache.bench.models import Subject
 from promptcache.bench.prompts import new_engine
 from promptcache.bench.rounds import check_count
-from promptcache.bench.rows import LibraryRow, Setting, Spread
+from promptcache.bench.rows import LibraryRow, Spread
+from promptcache.bench.setting import Setting
 from promptcache.engine import PromptCache
 from promptcache.kv import KV
 from promptcache.reply import Reply, Stage

@@ -23,7 +23,8 @@ from promptcache.bench.orders import shuffled
 from promptcache.bench.prompts import Library, PlainText, Questions, new_engine
 from promptcache.bench.resident import forget_peak, peak_resident, resident
 from promptcache.bench.rounds import check_count, threads_set
-from promptcache.bench.rows import MemoryRow, Setting, Spread
+from promptcache.bench.rows import MemoryRow, Spread
+from promptcache.bench.setting import Setting
 from promptcache.engine import PromptCache
 from promptcache.errors import PromptCacheError
 from promptcache.reply import Reply

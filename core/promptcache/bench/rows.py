@@ -6,22 +6,13 @@ One JSON object per case, in files that several runs can add to. Times are in se
 from __future__ import annotations
 
 import json
-import platform
 import statistics
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
-from promptcache.bench.models import Subject
 from promptcache.errors import OptionError, valid
-
-PACKAGES = ("promptcache", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,28 +34,6 @@ class Spread:
         if len(values) >= 4:
             low, _, high = statistics.quantiles(values, n=4)
         return cls(statistics.median(values), low, high, len(values))
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What all rows of a run have in common."""
-
-    model: str
-    dtype: str
-    device: str
-    threads: int
-    versions: Mapping[str, str]
-
-    @classmethod
-    def of(cls, subject: Subject, more: Iterable[str] = ()) -> Setting:
-        """The setting now; `more` are packages whose versions count, beside the usual ones."""
-        return cls(
-            subject.name,
-            subject.dtype,
-            device_name(subject.device),
-            torch.get_num_threads(),
-            versions(more),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,26 +166,6 @@ KINDS: dict[str, type[Row]] = {
 }
 
 
-def versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """What the figures depend on beside the machine, the commit included where there is one."""
-    found = {"python": platform.python_version()}
-    if commit := _commit():
-        found["commit"] = commit
-    for package in (*PACKAGES, *more):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def device_name(device: torch.device) -> str:
-    """What a device is."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {device.type}"
-
-
 def write_rows(
     file: Path,
     rows: Sequence[Row],
@@ -259,25 +208,3 @@ def _row(said: Any, kinds: Mapping[str, type[Row]], where: str) -> Row:
         what = "has no" if name in known else "has an unknown"
         raise OptionError(f"{where} {what} {name!r}")
     return kinds[named](**values)
-
-
-@cache
-def _commit() -> str:
-    """The commit that this package was checked out at, marked where files differ from it."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
-
-
-@cache
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, "") or platform.processor() or platform.machine()

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from promptcache.bench.models import Subject
 from promptcache.bench.prompts import UNLIMITED, Library, PlainText, new_engine
 from promptcache.bench.rounds import check_count
-from promptcache.bench.rows import Setting, Spread, StoredRow
+from promptcache.bench.rows import Spread, StoredRow
+from promptcache.bench.setting import Setting
 from promptcache.kv import KV
 from promptcache.store import DiskStore, HostStore, MemoryStore, Store
 from promptcache.store.compression import COMPRESSIONS

@@ -27,7 +27,8 @@ from promptcache.bench.rounds import (
     median,
     median_stages,
 )
-from promptcache.bench.rows import Setting, Spread, TtftRow
+from promptcache.bench.rows import Spread, TtftRow
+from promptcache.bench.setting import Setting
 from promptcache.engine import PromptCache
 from promptcache.errors import OptionError
 from promptcache.reply import Reply

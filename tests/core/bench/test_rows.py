@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.bench.made import case_rows, decode_row, library_row, memory_row, ttft_row
-from promptcache.bench.rows import Row, Spread, read_rows, versions, write_rows
+from promptcache.bench.rows import Row, Spread, read_rows, write_rows
+from promptcache.bench.setting import versions
 from promptcache.errors import OptionError
 
 NEEDED = {

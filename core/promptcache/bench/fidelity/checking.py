@@ -63,7 +63,7 @@ def check(
     from promptcache.bench.fidelity.verdict import Bound, Verdict
     from promptcache.bench.models import subject
     from promptcache.bench.rounds import threads_set
-    from promptcache.bench.rows import Setting
+    from promptcache.bench.setting import Setting
     from promptcache.bench.tables import setting
     from promptcache.errors import OptionError
 

@@ -83,7 +83,7 @@ def fidelity(
     from promptcache.bench.models import subject
     from promptcache.bench.plots import check_file
     from promptcache.bench.rounds import check_count, threads_set
-    from promptcache.bench.rows import Setting
+    from promptcache.bench.setting import Setting
     from promptcache.bench.tables import setting
     from promptcache.errors import OptionError
 

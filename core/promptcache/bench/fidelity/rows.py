@@ -13,7 +13,8 @@ from promptcache.bench.fidelity.measure import Outcome
 from promptcache.bench.fidelity.metrics import best, exact_match, first_line
 from promptcache.bench.fidelity.questions import About
 from promptcache.bench.fidelity.statistics import Interval, bootstrapped, paired, quantile
-from promptcache.bench.rows import KINDS, Row, Setting, read_rows, write_rows
+from promptcache.bench.rows import KINDS, Row, read_rows, write_rows
+from promptcache.bench.setting import Setting
 from promptcache.decoys import CONTEXTS
 
 FULL = "NoReuse()"
