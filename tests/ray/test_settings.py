@@ -1,0 +1,40 @@
+"""What can be set of a cluster, as files and command lines give it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptcache.errors import OptionError
+from promptcache.ray.settings import settings_of
+
+
+def test_settings_may_be_text_as_a_command_line_gives_them() -> None:
+    read = settings_of({"model": "pocket", "store": "/tmp/x", "memory": "1000", "keys": "keys"})
+    assert read.places == ["/tmp/x"]
+    assert read.memory == 1000
+    assert read.keys == Path("keys")
+    assert settings_of({"model": "pocket", "store": ["/a", "s3://b"]}).places == ["/a", "s3://b"]
+    assert settings_of({"model": "pocket", "timeout": "2.5"}).limits.timeout == 2.5
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "'model' is missing"),
+        ({"model": "pocket", "stores": "/a"}, "did you mean 'store'"),
+        ({"model": "pocket", "routing": "best"}, "routing='best'"),
+        ({"model": "pocket", "attempts": 0}, "attempts=0"),
+        ({"model": "pocket", "memory": "much"}, "memory='much'"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_name(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        settings_of(given)
+
+
+def test_limits_that_let_nothing_through_are_refused() -> None:
+    with pytest.raises(OptionError, match="concurrency=0"):
+        _ = settings_of({"model": "pocket", "concurrency": 0}).limits
