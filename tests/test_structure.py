@@ -23,7 +23,8 @@ LAYERS = [
     "messages", "prompts", "templates", "options", "joining", "expectations", "ranking",
     "planning", "pipeline", "batching", "placing", "marks", "misses", "chunks", "cached", "shelf",
     "holdings", "refining", "stream", "recording", "served", "answering", "asking", "engine",
-    "remote", "observing", "parameters", "pocket", "bench", "store_commands", "server", "ray", "cli",
+    "remote", "observing", "parameters", "pocket", "bench", "store_commands", "server", "ray",
+    "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}

@@ -12,6 +12,7 @@
     ├── StoreError                a store that cannot do what was asked
     │   └── BudgetError           a byte budget that is zero, negative or too small
     ├── OutOfMemoryError          no memory for this request, after evicting and trying again
+    ├── RemoteError               an engine behind a URL that cannot be reached, or has no place
     └── MissingExtraError         an optional dependency is absent; names the install command
 
 Each message names the place, the offending value and the valid ones. Nothing that was cached is
@@ -20,6 +21,7 @@ lost by any of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -80,6 +82,17 @@ class OutOfMemoryError(PromptCacheError):
     """Memory ran out for this request, after everything evictable was evicted."""
 
 
+class RemoteError(PromptCacheError):
+    """An engine behind a URL that cannot be reached, is full, or does not let a request in.
+
+    `status` is that of HTTP where there is one, and `code` the server's word for the reason.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        self.status, self.code = status, code
+        super().__init__(message)
+
+
 class MissingExtraError(PromptCacheError):
     """An optional dependency is not installed."""
 
@@ -94,6 +107,23 @@ def valid(value: str, names: Iterable[str], *, what: str = "valid") -> str:
     hint = f"; did you mean {close[0]!r}?" if close else ""
     shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
     return f"{hint} ({what}: {shown or 'none'})"
+
+
+def code_of(kind: type[PromptCacheError]) -> str:
+    """An error's class as OpenAI writes codes: `prompt_error`."""
+    words = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z]+", kind.__name__)
+    return "_".join(words).lower()
+
+
+def kinds_by_code() -> dict[str, type[PromptCacheError]]:
+    """Every class of errors by its code."""
+    found: dict[str, type[PromptCacheError]] = {}
+    left: list[type[PromptCacheError]] = [PromptCacheError]
+    while left:
+        kind = left.pop()
+        found[code_of(kind)] = kind
+        left += kind.__subclasses__()
+    return found
 
 
 def kind_of(value: object) -> str:

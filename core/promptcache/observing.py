@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 from weakref import ref
 
 from promptcache.engine import PromptCache
+from promptcache.remote.engine import RemoteEngine
 
 T = TypeVar("T")
 log = logging.getLogger("promptcache")
@@ -25,7 +26,7 @@ class Listeners:
         self._lock = Lock()
         self._observations: tuple[Observation, ...] = ()
 
-    def add(self, engine: PromptCache) -> Observation:
+    def add(self, engine: PromptCache | RemoteEngine) -> Observation:
         """Let an engine listen until the result is closed, or the engine is gone."""
         observation = Observation(engine, self)
         with self._lock:
@@ -64,13 +65,13 @@ class Listeners:
 class Observation:
     """That an engine hears of what retrievers return, until `close()`."""
 
-    def __init__(self, engine: PromptCache, listeners: Listeners) -> None:
+    def __init__(self, engine: PromptCache | RemoteEngine, listeners: Listeners) -> None:
         self._engine = ref(engine)
         self._name = engine.name
         self._listeners = listeners
 
     @property
-    def engine(self) -> PromptCache | None:
+    def engine(self) -> PromptCache | RemoteEngine | None:
         """Where the documents go; None once nothing else uses that engine."""
         return self._engine()
 

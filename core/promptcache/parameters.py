@@ -11,12 +11,17 @@ from typing import Any
 
 from promptcache.engine import PromptCache
 from promptcache.errors import OptionError, valid
+from promptcache.remote.engine import RETRIES, TIMEOUT, RemoteEngine
+from promptcache.remote.options import body_of
 
 log = logging.getLogger("promptcache")
 
-OF_HOSTED_MODELS = frozenset({"api_key", "base_url", "max_retries", "timeout"})
-"""What a model behind an API takes. Accepted, so that swapping the class is all there is to do;
-there is nothing that they could mean for a model in this process."""
+Engine = PromptCache | RemoteEngine
+"""What an integration stands on: an engine in this process, or one behind a URL."""
+
+OF_SERVERS = ("base_url", "api_key", "timeout", "max_retries")
+"""What says where a server is and how it is asked. Without `base_url` the others are accepted, so
+that swapping the class is all there is to do; there is nothing that they could mean then."""
 
 OF_FROM_PRETRAINED = frozenset(
     {"attn_implementation", "cache_dir", "force_download", "local_files_only", "proxies",
@@ -28,13 +33,19 @@ OF_FROM_PRETRAINED = frozenset(
 def with_our_names(given: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
     """What was given, under our names; `aliases` are other names for them, each with ours.
 
+    What only a server has a use for is left out where there is no `base_url`.
+
     Raises OptionError for one thing under two names.
     """
+    remote = given.get("base_url") is not None
     named: dict[str, Any] = {}
     told: dict[str, str] = {}
     for name, value in given.items():
-        if name in OF_HOSTED_MODELS:
-            log.warning("%s has no effect: the model runs in this process", name)
+        if name in OF_SERVERS and not remote:
+            if value is not None:
+                log.warning(
+                    "%s has no effect without base_url: the model runs in this process", name
+                )
             continue
         ours = aliases.get(name, name)
         if ours in told:
@@ -73,7 +84,7 @@ def check_engine(engine: object, name: str | None, options: Iterable[str], *, ca
     `name` is the model's, if it was given, and `called` the parameter for it; `options` are the
     names of other parameters of loading that were given.
     """
-    if not isinstance(engine, PromptCache):
+    if not isinstance(engine, PromptCache | RemoteEngine):
         raise OptionError(f"engine={engine!r:.80} is not a PromptCache")
     if name not in (None, engine.name):
         raise OptionError(
@@ -81,10 +92,41 @@ def check_engine(engine: object, name: str | None, options: Iterable[str], *, ca
             "the two"
         )
     for option in options:
+        if isinstance(engine, RemoteEngine):
+            raise OptionError(
+                f"{option}= has no effect on an engine at {engine.base_url}; `promptcache serve` "
+                "says what its model is and where states are kept"
+            )
         raise OptionError(
             f"{option}= has no effect on an engine that is loaded already; give it to "
             "PromptCache.from_pretrained"
         )
+
+
+def connected(given: Mapping[str, Any]) -> RemoteEngine:
+    """The engine of the server that `given` names (see `OF_SERVERS`).
+
+    Raises OptionError for a setting that cannot be used, RemoteError where no server answers.
+    """
+    key: Any = given.get("api_key")
+    key = key.get_secret_value() if hasattr(key, "get_secret_value") else key
+    timeout, retries = given.get("timeout"), given.get("max_retries")
+    return RemoteEngine(
+        given["base_url"],
+        key,
+        timeout=TIMEOUT if timeout is None else timeout,
+        max_retries=RETRIES if retries is None else retries,
+    )
+
+
+def check_remote(loading: Iterable[str], options: Mapping[str, Any]) -> None:
+    """Raise OptionError for what no server can be asked for.
+
+    `loading` are the parameters of loading that were given, `options` those of generation.
+    """
+    for name in loading:
+        raise OptionError(f"{name}= has no effect with base_url=; give it to `promptcache serve`")
+    body_of(options)
 
 
 def options_of_request(

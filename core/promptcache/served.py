@@ -128,6 +128,12 @@ class ServedModel:
         return end_tokens(self.model, {})
 
     @property
+    def control_tokens(self) -> tuple[str, ...]:
+        """The special tokens by what they are spelled as."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return tuple(token.content for token in added if token.special)
+
+    @property
     def fingerprint(self) -> str:
         """A hash of all that decides this engine's answers: weights, dtype, attention, adapters,
         tokenizer, chat template with its arguments, compression and namespace.

@@ -16,10 +16,11 @@ from langchain_core.messages import BaseMessage
 
 from langchain_promptcache.messages import to_engine
 from langchain_promptcache.pml_template import CARRIED
-from promptcache import PromptCache
 from promptcache.errors import PromptCacheError
+from promptcache.parameters import Engine
 from promptcache.pml import Prompt, Schema, parse_prompt, parse_schema, resolve
 from promptcache.prompts import key_of
+from promptcache.remote.stream import RemoteStream
 from promptcache.stream import Stream
 from promptcache.templates import spoken_of
 
@@ -38,11 +39,11 @@ class Carried:
 
 
 def stream_of(
-    engine: PromptCache,
+    engine: Engine,
     messages: Sequence[BaseMessage],
     told: Sequence[Mapping[str, Any]],
     options: Mapping[str, Any],
-) -> Stream:
+) -> Stream | RemoteStream:
     """The engine's answer to messages: by way of the PML that they carry, or as it is `told`.
 
     With tools the chat template writes more than PML says, so then it is as any messages.

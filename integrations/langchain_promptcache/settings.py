@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    SecretStr,
     SkipValidation,
     ValidationError,
     field_validator,
@@ -28,7 +29,11 @@ from promptcache.model.generation import OPTIONS
 from promptcache.options import RequestOptions, checked_policy
 from promptcache.parameters import (
     OF_FROM_PRETRAINED,
+    OF_SERVERS,
+    Engine,
     check_engine,
+    check_remote,
+    connected,
     options_of_request,
     refuse_unknown,
     sentence_of,
@@ -57,7 +62,9 @@ ELSEWHERE = {"generation_kwargs": OPTIONS, "model_kwargs": OF_FROM_PRETRAINED}
 """The settings that are dicts of options, and which options each of them takes."""
 
 
-def _loaded(settings: dict[str, Any]) -> PromptCache:
+def _loaded(settings: dict[str, Any]) -> Engine:
+    if settings["base_url"] is not None:
+        return connected(settings)
     options = {name: settings[name] for name in OF_LOADING}
     return PromptCache.from_pretrained(settings["model"], **options)
 
@@ -65,13 +72,21 @@ def _loaded(settings: dict[str, Any]) -> PromptCache:
 class EngineSettings(BaseModel):
     """The engine behind a LangChain class, and the generation settings of its requests.
 
-    The engine is loaded when the object is made, or is the one given as `engine=`; copies share
-    it. A setting that is None is left to the model's own generation config. What cannot be used
-    raises OptionError, a model that cannot be loaded ModelError.
+    The engine is loaded when the object is made, or is the one given as `engine=`, or that of the
+    server at `base_url=`; copies share it. A setting that is None is left to the model's own
+    generation config. What cannot be used raises OptionError, a model that cannot be loaded
+    ModelError, a server that does not answer RemoteError.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
+    base_url: str | None = None
+    """Where a `promptcache serve` has the engine, such as "http://127.0.0.1:8000"."""
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
+    timeout: float | None = None
+    """Seconds for a connection, and for every wait for more of an answer; default: 300."""
+    max_retries: int | None = None
+    """How often a server that is full or cannot be reached is asked again; default: 2."""
     model: str = "pocket"
     """"pocket", a folder, or a name on the Hugging Face hub."""
     revision: str | None = None
@@ -118,7 +133,7 @@ class EngineSettings(BaseModel):
     """Counts tokens in place of the model's own tokenizer; LangChain's own field."""
 
     # Last, so that nothing is loaded when another field is wrong.
-    engine: Annotated[PromptCache, SkipValidation] = Field(
+    engine: Annotated[Engine, SkipValidation] = Field(
         default_factory=_loaded, exclude=True, repr=False
     )
     """The loaded model and its cache; several objects may share one."""
@@ -133,18 +148,27 @@ class EngineSettings(BaseModel):
         _check_generation(settings)
         if isinstance(settings.get("model"), PathLike):
             settings["model"] = fspath(settings["model"])
+        remote = settings.get("base_url") is not None
         if settings.get("engine") is None:
             settings.pop("engine", None)
+            if remote:
+                loading = [name for name in OF_LOADING if settings.get(name) is not None]
+                check_remote(loading, _generation(settings, {}))
         else:
             # LangChain's configurable fields make copies, for which every field is named.
-            is_copy = settings.keys() >= cls.model_fields.keys()
-            options = () if is_copy else [name for name in OF_LOADING if name in settings]
+            is_copy = given.keys() >= cls.model_fields.keys()
+            also = [*OF_LOADING, *OF_SERVERS]
+            options = () if is_copy else [name for name in also if name in settings]
             check_engine(settings["engine"], settings.get("model"), options, called="model")
             settings["model"] = settings["engine"].name
         try:
-            return handler(settings)
+            made = handler(settings)
         except ValidationError as error:
             raise OptionError(sentence_of(error.errors()[0])) from None
+        if remote:
+            check_engine(made.engine, settings.get("model"), (), called="model")
+            made.model = made.engine.name
+        return made
 
     @field_validator("reuse", mode="before")
     @classmethod

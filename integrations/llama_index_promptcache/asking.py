@@ -26,6 +26,7 @@ from llama_index_promptcache.settings import EngineSettings
 from llama_index_promptcache.translation import TranslatedMessages
 from promptcache import Reply
 from promptcache.errors import TemplateError
+from promptcache.remote.stream import RemoteStream
 from promptcache.stream import Stream
 
 log = logging.getLogger("promptcache")
@@ -49,7 +50,7 @@ class Asking(EngineSettings, FunctionCallingLLM):
             yield from stream
             yield stream.reply
 
-    def _begun(self, prompt: Prompt, given: Mapping[str, Any]) -> Stream:
+    def _begun(self, prompt: Prompt, given: Mapping[str, Any]) -> Stream | RemoteStream:
         options = self.request_options(given)
         options.pop("parallel_tool_calls", None)
         if self.context_window is not None:
@@ -70,17 +71,17 @@ class Asking(EngineSettings, FunctionCallingLLM):
             return self._continued(text, _without_tools(options))
         return self.engine.stream_messages(told, **options)
 
-    def _continued(self, text: str, options: Mapping[str, Any]) -> Stream:
-        if not self._warned and not isinstance(text, FramedPrompt):
-            added = self.engine.tokenizer.added_tokens_decoder.values()
-            if spelled := [t.content for t in added if t.special and t.content in text]:
-                self._warned = True
-                log.warning(
-                    "the prompt spells %s, which are plain text to the model: control tokens are "
-                    "written by a chat template, or by a messages_to_prompt or "
-                    "completion_to_prompt that puts texts into others and does not change them",
-                    ", ".join(map(repr, spelled)),
-                )
+    def _continued(self, text: str, options: Mapping[str, Any]) -> Stream | RemoteStream:
+        framed = self._warned or isinstance(text, FramedPrompt)
+        known = () if framed else self.engine.control_tokens
+        if spelled := [token for token in known if token in text]:
+            self._warned = True
+            log.warning(
+                "the prompt spells %s, which are plain text to the model: control tokens are "
+                "written by a chat template, or by a messages_to_prompt or "
+                "completion_to_prompt that puts texts into others and does not change them",
+                ", ".join(map(repr, spelled)),
+            )
         return self.engine.stream_text(parts_of(text), **options)
 
     @property

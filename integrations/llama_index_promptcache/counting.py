@@ -15,8 +15,8 @@ from llama_index.core.llms.llm import LLM
 from llama_index.core.utilities.token_counting import TokenCounter
 
 from llama_index_promptcache.messages import to_engine
-from promptcache import PromptCache
 from promptcache.errors import PromptCacheError
+from promptcache.parameters import Engine
 
 log = logging.getLogger("promptcache")
 
@@ -46,7 +46,7 @@ class Counter(TokenCounter):
         )
 
 
-def framing(llm: LLM, engine: PromptCache) -> dict[str, int]:
+def framing(llm: LLM, engine: Engine) -> dict[str, int]:
     """How many tokens a model that chats puts around a prompt, and around each of its messages."""
     try:
         one, three = (_size(_turns(count), llm, engine) for count in (1, 3))
@@ -62,7 +62,7 @@ def _turns(count: int) -> list[ChatMessage]:
     return [ChatMessage(LETTER, role=("user", "assistant")[i % 2]) for i in range(count)]
 
 
-def _size(messages: Sequence[ChatMessage], llm: LLM, engine: PromptCache) -> int:
+def _size(messages: Sequence[ChatMessage], llm: LLM, engine: Engine) -> int:
     as_text = llm.messages_to_prompt or generic_prompt
     if as_text is generic_prompt and engine.has_chat_template:
         return engine.count_message_tokens(to_engine(messages))

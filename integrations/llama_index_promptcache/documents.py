@@ -22,8 +22,9 @@ from llama_index.core.schema import (
     TransformComponent,
 )
 
-from promptcache import CachedDocuments, Expected, PromptCache
+from promptcache import CachedDocuments, Expected
 from promptcache.errors import OptionError, PromptError, kind_of
+from promptcache.parameters import Engine
 from promptcache.pml import Schema
 from promptcache.prompts import FramedText
 
@@ -45,7 +46,7 @@ class CachesDocuments(Protocol):
     """What a LlamaIndex model of ours offers: an engine, and a way of documents into it."""
 
     @property
-    def engine(self) -> PromptCache:
+    def engine(self) -> Engine:
         """The engine that serves the model's prompts."""
 
     def cache_documents(

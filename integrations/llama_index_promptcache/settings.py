@@ -34,7 +34,10 @@ from promptcache.model.generation import OPTIONS, check_option
 from promptcache.options import RequestOptions, checked_policy
 from promptcache.parameters import (
     OF_FROM_PRETRAINED,
+    Engine,
     check_engine,
+    check_remote,
+    connected,
     options_of_request,
     refuse_unknown,
     sentence_of,
@@ -110,7 +113,7 @@ class EngineSettings(BaseComponent):
     reuse: Annotated[ReusePolicy | None, SkipValidation] = Field(
         default=None, exclude=True, description="Which cached tokens are computed again."
     )
-    engine: Annotated[PromptCache, SkipValidation] = Field(exclude=True, repr=False)
+    engine: Annotated[Engine, SkipValidation] = Field(exclude=True, repr=False)
 
     _written: dict[str, Any] = PrivateAttr(default_factory=dict)
     """What a dict says of how the engine was made."""
@@ -121,7 +124,11 @@ class EngineSettings(BaseComponent):
         *,
         model: PreTrainedModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        engine: PromptCache | None = None,
+        engine: Engine | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
         tokenizer_name: str | PathLike[str] | None = None,
         device_map: Any = "auto",
         model_kwargs: Mapping[str, Any] | None = None,
@@ -143,6 +150,10 @@ class EngineSettings(BaseComponent):
     ) -> None:
         """Load the model, unless there is an `engine`; `settings` are this class's fields.
 
+        With `base_url` the engine is that of a `promptcache serve` there, in the namespace of
+        `api_key`; `timeout` is in seconds, for a connection and for every wait for more of an
+        answer, and a server that is full is asked again `max_retries` times.
+
         `device_map` names one device, "auto" the GPU if there is one. `stopping_ids` are tokens
         that end an answer beside the model's own. `context` is what modules are encoded after:
         "preamble", "expected" or "bare", and `compression` what their states are rounded to, "int8"
@@ -152,7 +163,15 @@ class EngineSettings(BaseComponent):
         OptionError for a name or a value that cannot be used, ModelError for a model that cannot
         be loaded.
         """
-        settings = with_our_names(settings, ALIASES)
+        server = {
+            "base_url": base_url,
+            "api_key": api_key,
+            "timeout": timeout,
+            "max_retries": max_retries,
+        }
+        server = {name: value for name, value in server.items() if value is not None}
+        settings = with_our_names({**settings, **server}, ALIASES)
+        server = {name: settings.pop(name) for name in server if name in settings}
         refuse_unknown(settings, type(self).model_fields, [*ALIASES, *OF_LOADING], ELSEWHERE)
         wrapper = settings.get("query_wrapper_prompt")
         if isinstance(wrapper, str):
@@ -187,20 +206,25 @@ class EngineSettings(BaseComponent):
         objects = {"model": model, "tokenizer": tokenizer}
         objects = {name: value for name, value in objects.items() if value is not None}
         served = {} if engine is None else {"engine": engine}
-        self._written = as_written({**said, **options, **placed, **objects, **served})
+        self._written = as_written({**said, **options, **placed, **objects, **served, **server})
         if engine is not None:
             check_engine(
                 engine,
                 name_of(model_name),
-                {**objects, **options, **placed},
+                {**objects, **options, **placed, **server},
                 called="model_name",
             )
+        elif server:
+            ending = {"stopping_ids": more_ends} if more_ends else {}
+            check_remote({**objects, **options, **placed, **ending}, self.request_options({}))
+            self.engine = connected(server)
+            check_engine(self.engine, name_of(model_name), (), called="model_name")
         elif objects:
             self.engine = around(model, tokenizer, model_name, {**options, **placed})
         else:
             self.engine = loaded(model_name, device_map, options)
         self.model_name = self.engine.name
-        if more_ends:
+        if more_ends and isinstance(self.engine, PromptCache):
             ends = self.generate_kwargs.get("eos_token_id")
             ends = sorted(self.engine.end_tokens) if ends is None else ends
             ends = [ends] if isinstance(ends, int) else ends

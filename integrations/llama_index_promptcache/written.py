@@ -23,6 +23,7 @@ log = logging.getLogger("promptcache")
 PLAIN = (
     "tokenizer_name", "revision", "dtype", "device_map", "namespace", "compression",
     "chat_template", "chat_template_kwargs", "context", "conversations", "graphs", "max_concurrent",
+    "base_url", "timeout", "max_retries",
 )  # fmt: skip
 """The parameters of loading that are written."""
 FUNCTIONS = (

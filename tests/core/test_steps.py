@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -74,7 +74,7 @@ def check_same(replies: Sequence[Reply], expected: Sequence[Reply]) -> None:
 
 
 @pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many answers each forward abreast has computed."""
     counted: list[int] = []
     forward_rows = ModelRunner.forward_rows
@@ -86,7 +86,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(ModelRunner, "forward_rows", counting)
     monkeypatch.setattr(steps, "AT_LEAST", 1.0)
-    yield counted
+    return counted
 
 
 def prefilled(cache: PromptCache, number: int) -> Prefilled:

@@ -107,7 +107,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_valid(
 def test_each_name_has_one_place() -> None:
     names = [*PromptCacheLLM.model_fields, *OF_LOADING, *ALIASES]
     assert len(names) == len(set(names))
-    with pytest.raises(OptionError, match="parameters: callback_manager, chat_template, "):
+    with pytest.raises(OptionError, match="parameters: api_key, base_url, callback_manager, "):
         PromptCacheLLM(xyzzy=1)
 
 

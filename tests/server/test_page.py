@@ -44,12 +44,15 @@ def port() -> Iterator[int]:
 
 def test_the_pages_python_runs(port: int) -> None:
     scope: dict[str, Any] = {}
-    [block] = blocks("python")
-    for _ in range(2):
+    for block in 2 * blocks("python"):
         exec(compile(block.replace(":8000", f":{port}"), "serving.md", "exec"), scope)
     answer = scope["answer"]
     assert answer.choices[0].message.content == "1931"
     assert answer.usage.prompt_tokens_details.cached_tokens > 0
+    message = scope["message"]
+    assert message.text == "412 metres"
+    assert message.usage_metadata["input_token_details"]["cache_read"] > 0
+    assert any(span["module"] for span in message.response_metadata["provenance"])
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

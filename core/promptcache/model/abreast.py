@@ -102,8 +102,8 @@ class Abreast(Cache):  # type: ignore[misc]
             raise ValueError("the model changes the keys that its cache gives it")
         self._attended.add(number)
         parts = [
-            arena.attend(query[:, :, first:last], *states, scaling)
-            for arena, states, (first, last) in zip(
+            arena.attend(query[:, :, first:last], keys, values, scaling)
+            for arena, (keys, values), (first, last) in zip(
                 self._arenas, self.layers[number].states, self._stretches, strict=True
             )
         ]

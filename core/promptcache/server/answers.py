@@ -9,12 +9,14 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from promptcache.errors import valid
+from promptcache.pml import parse_schema
 from promptcache.reply import Reply
-from promptcache.server.bodies import ChatBody, CompletionBody, Generation, PMLBody, body_of
+from promptcache.server.bodies import ChatBody, CompletionBody, Generation, PMLBody
 from promptcache.server.engines import Engines
 from promptcache.server.failures import Json, RefusedError
 from promptcache.server.forms import Answer, Form, ours
 from promptcache.server.limits import Limits
+from promptcache.server.reading import body_of
 from promptcache.server.serving import SSE, Serving, last_of, streamed, unless_left
 from promptcache.server.visits import visit_of
 from promptcache.stream import Stream
@@ -68,11 +70,12 @@ class Answers:
 
         @router.post("/pml")
         async def pml(request: Request, whose: str = who, body: PMLBody = pml_body) -> Response:
-            options = self._options(body)
+            options, own = self._options(body), body.own_schema
 
             def ask(more: dict[str, Any]) -> Stream:
+                schema = None if own is None else parse_schema(own)
                 return self._engines.of(whose).stream(
-                    body.prompt, documents=body.documents, **options, **more
+                    body.prompt, schema=schema, documents=body.documents, **options, **more
                 )
 
             items = self._noted(request, ask)
@@ -112,8 +115,8 @@ class Answers:
     def _options(self, body: Generation) -> dict[str, Any]:
         """The engine's options for a request. Raises RefusedError for another model than ours."""
         self._check_model(body.model)
-        window = self._limits.window
-        return {**body.options(), **({} if window is None else {"window": window})}
+        windows = [n for n in (body.window, self._limits.window) if n is not None]
+        return {**body.options(), **({"window": min(windows)} if windows else {})}
 
     def _check_model(self, name: str | None) -> None:
         if name is not None and name != self._engines.name:

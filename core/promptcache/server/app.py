@@ -22,6 +22,7 @@ from promptcache.server.page.history import Histories
 from promptcache.server.page.overview import Shared
 from promptcache.server.page.routes import Page
 from promptcache.server.serving import Serving
+from promptcache.server.telling import Telling
 from promptcache.server.visits import Visiting, visit_of
 
 METRICS = "metrics"
@@ -96,6 +97,7 @@ def create_app(
     serving = Serving(gate, limits.timeout)
     app.include_router(Answers(engines, serving, limits).router(door))
     app.include_router(Keeping(engines, serving, limits).router(door))
+    app.include_router(Telling(engines, limits).router(door))
     shared = Shared(gate, engines.store) if keys is None else None
     app.include_router(Page(engines, histories, shared).router(door))
 

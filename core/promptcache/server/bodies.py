@@ -1,4 +1,4 @@
-"""Bodies of requests: read within a limit, checked field by field, never silently in part.
+"""Bodies of requests: which fields there are and what they hold, none silently left out.
 
 What OpenAI's API has and promptcache has not is taken with the value that asks for nothing, and
 refused by name with any other.
@@ -6,19 +6,16 @@ refused by name with any other.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from fastapi import Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from promptcache.errors import valid
-from promptcache.model.generation import shown
+from promptcache.prompts import Frame, FramedText
 from promptcache.reuse.named import policy
 from promptcache.server.failures import RefusedError
 
-B = TypeVar("B", bound="Body")
 PML = "pml"
 
 
@@ -36,6 +33,11 @@ def only(*accepted: object) -> AfterValidator:
 
 Nothing = Annotated[Any, only(False, 0, 0.0, "", [], {})]
 """A field that only values without any effect are taken for."""
+OPTIONS = (
+    "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop", "window",
+    "expected", "passages", "notes",
+)  # fmt: skip
+"""The options that requests and engines call the same."""
 Ignored = Any
 """A field that is about who asks, and changes no answer."""
 
@@ -51,6 +53,12 @@ class StreamOptions(Body):
 
     include_usage: bool = False
     include_obfuscation: Nothing = None
+
+
+class FramePart(Body):
+    """Text of the format that a prompt is written in: it may spell control tokens."""
+
+    frame: str
 
 
 class Generation(Body):
@@ -69,6 +77,10 @@ class Generation(Body):
     stream_options: StreamOptions | None = None
     reuse: Annotated[str, Field(max_length=200)] | None = None
     trace: bool = False
+    window: int | None = Field(None, gt=0)
+    expected: list[str] | None = None
+    passages: list[str] | None = None
+    notes: list[str] | None = None
 
     n: Annotated[Any, only(1)] = None
     frequency_penalty: Nothing = None
@@ -85,8 +97,7 @@ class Generation(Body):
 
     def options(self) -> dict[str, Any]:
         """The engine's options. Raises OptionError for a reuse policy that there is not."""
-        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "stop")
-        given: dict[str, Any] = {name: getattr(self, name) for name in names}
+        given: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
         given["max_new_tokens"] = self.max_tokens
         given["reuse"] = None if self.reuse is None else policy(self.reuse)
         return {name: value for name, value in given.items() if value is not None}
@@ -140,18 +151,18 @@ class ChatBody(Generation):
 class CompletionBody(Generation):
     """A request for what follows a text."""
 
-    prompt: str | list[str]
+    prompt: str | list[str | FramePart]
 
     best_of: Annotated[Any, only(1)] = None
     echo: Nothing = None
     suffix: Nothing = None
 
-    def text(self) -> str:
-        """The text. Raises RefusedError for several."""
-        if isinstance(self.prompt, str):
-            return self.prompt
+    def text(self) -> FramedText:
+        """The text, in parts where some are of its format. Raises RefusedError for several."""
+        if isinstance(self.prompt, str) or any(isinstance(p, FramePart) for p in self.prompt):
+            return framed(self.prompt)
         if len(self.prompt) == 1:
-            return self.prompt[0]
+            return framed(self.prompt)
         raise RefusedError(
             400,
             f"prompt has {len(self.prompt)} texts; this server continues one for each request",
@@ -159,11 +170,18 @@ class CompletionBody(Generation):
             code="unsupported",
         )
 
+    def said(self) -> str:
+        """The text in one piece."""
+        text = self.text()
+        parts = (text,) if isinstance(text, str) else text
+        return "".join(part if isinstance(part, str) else part.text for part in parts)
+
 
 class PMLBody(Generation):
-    """A request for the answer to a prompt in PML, with documents of its own by name."""
+    """A request for the answer to a prompt in PML, with a schema and documents of its own."""
 
     prompt: str
+    own_schema: str | None = Field(None, alias="schema")
     documents: dict[str, str] | None = None
 
 
@@ -172,43 +190,35 @@ class DocumentsBody(Body):
 
     documents: list[str] | dict[str, str]
     schema_name: str | None = Field(None, alias="schema")
-    preamble: str | None = None
+    preamble: str | list[str | FramePart] | None = None
     context: str | None = None
     progress: bool = False
 
 
-def body_of(kind: type[B], most: int) -> Callable[[Request], Awaitable[B]]:
-    """What reads a request's body as one of a kind; at most so many bytes."""
+class TextBody(Body):
+    """A text that is asked about."""
 
-    async def read(request: Request) -> B:
-        try:
-            return kind.model_validate_json(await bytes_of(request, most))
-        except ValidationError as error:
-            raise _refusal(error.errors(include_url=False)[0], kind) from None
-
-    return read
+    text: str
 
 
-async def bytes_of(request: Request, most: int) -> bytes:
-    """A request's body. Raises RefusedError for more than `most` bytes, without reading on."""
-    told = request.headers.get("content-length", "")
-    parts: list[bytes] = []
-    size = int(told) if told.isdecimal() and told.isascii() and len(told) < 20 else 0
-    if size <= most:
-        size = 0
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                break
-            parts.append(part)
-    if size > most:
-        raise RefusedError(
-            413,
-            f"the body is longer than {most:,} bytes, the most that this server takes",
-            code="body_too_large",
-            headers={"Connection": "close"},
-        )
-    return b"".join(parts)
+class TokensBody(Body):
+    """A text, or chat messages, whose tokens are asked for."""
+
+    text: str | None = None
+    messages: list[dict[str, Any]] | None = None
+
+
+class ForgetBody(Body):
+    """Texts to take out of the register and the store."""
+
+    documents: list[str]
+
+
+def framed(text: str | Sequence[str | FramePart]) -> FramedText:
+    """A text, or its parts, as the engine takes them."""
+    if isinstance(text, str):
+        return text
+    return tuple(Frame(part.frame) if isinstance(part, FramePart) else part for part in text)
 
 
 def _blocks(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -216,28 +226,3 @@ def _blocks(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     content = message.get("content")
     blocks = content if isinstance(content, list) else [content]
     return [block if isinstance(block, dict) else {} for block in blocks]
-
-
-def _refusal(error: ErrorDetails, kind: type[Body]) -> RefusedError:
-    """The first of what pydantic finds wrong, in a sentence."""
-    if error["type"] == "json_invalid":
-        return RefusedError(
-            400, f"the body is no JSON: {error['ctx']['error']}", code="invalid_json"
-        )
-    place = [str(part) for part in error["loc"]]
-    if not place:
-        return RefusedError(400, "the body is no JSON object", code="invalid_body")
-    field = place[0]
-    if error["type"] == "extra_forbidden":
-        where = ".".join(place)
-        names = [f.alias or name for name, f in kind.model_fields.items()]
-        hint = valid(field, names, what="fields") if len(place) == 1 else ""
-        message, code = f"unknown field {where[:80]!r}{hint}", "unknown_field"
-    elif error["type"] == "missing":
-        message, code = f"the field {'.'.join(place)} is missing", "missing_field"
-    elif error["type"] == "unsupported":
-        message, code = f"{field}={shown(error['input'])} {error['msg']}", "unsupported"
-    else:
-        said = error["msg"][0].lower() + error["msg"][1:]
-        message, code = f"{field}: {said}; it is {shown(error['input'])}", "invalid_value"
-    return RefusedError(400, message, param=field[:80], code=code)

@@ -48,7 +48,7 @@ def serve(
     ] = "preamble",
     device: Annotated[str | None, typer.Option(help="Where the model runs, such as cuda.")] = None,
     dtype: Annotated[str, typer.Option(help="The model's dtype, such as bfloat16.")] = "auto",
-    concurrency: Annotated[int, typer.Option(help="Requests that run in turns.")] = 4,
+    concurrency: Annotated[int, typer.Option(help="Requests that run at once.")] = 8,
     queue: Annotated[int, typer.Option(help="Requests that may wait beside them.")] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 300.0,
     max_body: Annotated[int, typer.Option(help="Bytes that its body may have.")] = 16 * 1024**2,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from promptcache.errors import (
     PromptCacheError,
     StoreError,
     UnsupportedModelError,
+    code_of,
 )
 from promptcache.server.visits import visit_of
 
@@ -89,11 +89,11 @@ def refusal_of(error: BaseException) -> RefusedError:
     if isinstance(error, OutOfMemoryError):
         return RefusedError(503, str(error), kind=SERVER, code="out_of_memory")
     if isinstance(error, UnsupportedModelError):
-        return RefusedError(400, str(error), code=_code(error))
+        return RefusedError(400, str(error), code=code_of(type(error)))
     if isinstance(error, ModelError | StoreError):
-        return RefusedError(500, str(error), kind=SERVER, code=_code(error))
+        return RefusedError(500, str(error), kind=SERVER, code=code_of(type(error)))
     if isinstance(error, PromptCacheError):
-        return RefusedError(400, str(error), code=_code(error))
+        return RefusedError(400, str(error), code=code_of(type(error)))
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         name = str(first["loc"][-1])
@@ -106,12 +106,6 @@ def refusal_of(error: BaseException) -> RefusedError:
     return RefusedError(
         500, "the server failed; its log says why", kind=SERVER, code="internal_error"
     )
-
-
-def _code(error: PromptCacheError) -> str:
-    """An error's class as OpenAI writes codes: `prompt_error`."""
-    words = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z][a-z]+", type(error).__name__)
-    return "_".join(words).lower()
 
 
 def answer_failures(app: FastAPI) -> None:

@@ -64,7 +64,7 @@ class Answer:
         }
 
     def _account(self, reply: Reply) -> Form:
-        return {"promptcache": account_of(reply)} if self.trace else {}
+        return {"promptcache": ours(reply)} if self.trace else {}
 
 
 def usage_of(reply: Reply) -> Form:
@@ -92,8 +92,15 @@ def account_of(reply: Reply) -> Form:
 
 def ours(reply: Reply) -> Form:
     """A reply with all there is to know about it."""
-    text = {"text": reply.text, "finish_reason": reply.finish_reason, "model": reply.model}
-    return {**text, **account_of(reply)}
+    said = {
+        "text": reply.text,
+        "tool_calls": [asdict(call) for call in reply.tool_calls],
+        "invalid_tool_calls": [asdict(call) for call in reply.invalid_tool_calls],
+        "token_ids": list(reply.token_ids),
+        "finish_reason": reply.finish_reason,
+        "model": reply.model,
+    }
+    return {**said, **account_of(reply)}
 
 
 def _said(reply: Reply) -> Form:

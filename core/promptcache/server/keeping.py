@@ -12,11 +12,12 @@ from fastapi import APIRouter, Depends, Request, Response
 from promptcache.background import Send
 from promptcache.holdings import HeldModule
 from promptcache.pml import parse_schema
-from promptcache.server.bodies import DocumentsBody, body_of, bytes_of
+from promptcache.server.bodies import DocumentsBody, framed
 from promptcache.server.engines import Engines
 from promptcache.server.failures import Json, RefusedError
 from promptcache.server.forms import Form
 from promptcache.server.limits import Limits
+from promptcache.server.reading import body_of, bytes_of
 from promptcache.server.serving import NDJSON, Serving, last_of, streamed, unless_left
 from promptcache.shelf import CHUNK
 
@@ -107,7 +108,7 @@ class Keeping:
         cached = engine.cache_documents(
             _told(texts, send),
             schema=body.schema_name,
-            preamble=body.preamble,
+            preamble=None if body.preamble is None else framed(body.preamble),
             context=body.context,
             progress=False,
         )

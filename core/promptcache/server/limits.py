@@ -11,15 +11,16 @@ from promptcache.errors import OptionError
 class Limits:
     """The limits of a server.
 
-    `concurrency` requests run the model in turns; `queue` more may wait, the next one is refused.
-    `timeout` is in seconds, from when a request was read to the end of its answer. `body` is the
-    most bytes of a request; `window` the most tokens of a prompt and its answer, None for the
-    model's own. The page at `/` has the last `recent` requests of a namespace with their texts.
+    `concurrency` requests run at once, their tokens together; `queue` more may wait, the next one
+    is refused. `timeout` is in seconds, from when a request was read to the end of its answer.
+    `body` is the most bytes of a request; `window` the most tokens of a prompt and its answer,
+    None for the model's own. The page at `/` has the last `recent` requests of a namespace with
+    their texts.
 
     Raises OptionError for a limit that lets nothing through.
     """
 
-    concurrency: int = 4
+    concurrency: int = 8
     queue: int = 64
     timeout: float = 300.0
     body: int = 16 * 1024**2

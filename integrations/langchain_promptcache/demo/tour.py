@@ -31,6 +31,7 @@ from langchain_promptcache.demo.measure import Answer, Chain, Way, ask, rounds, 
 from langchain_promptcache.demo.plain import PlainChat
 from langchain_promptcache.demo.retriever import KeywordRetriever
 from langchain_promptcache.messages import to_engine
+from promptcache import PromptCache
 
 RETRIEVED = 4
 """Documents in a prompt."""
@@ -92,12 +93,13 @@ def _chain(llm: BaseChatModel, retriever: Any) -> Chain:
 
 
 def _ways(llm: ChatPromptCache, retriever: BaseRetriever) -> list[Way]:
-    plain = PlainChat(model=llm.engine.model, tokenizer=llm.engine.tokenizer, max_tokens=ANSWER)
+    engine = _engine(llm)
+    plain = PlainChat(model=engine.model, tokenizer=engine.tokenizer, max_tokens=ANSWER)
     reordered = RunnableLambda(_input) | retriever | RunnableLambda(_reversed)
     cached = _chain(llm, retriever)
     return [
         Way("plain transformers", _chain(plain, retriever)),
-        Way("cold", cached, prepare=llm.engine.store.evict),
+        Way("cold", cached, prepare=engine.store.evict),
         Way("warm", cached),
         Way("warm, other order", _chain(llm, reordered)),
     ]
@@ -126,8 +128,13 @@ def _measured(
     return answers
 
 
+def _engine(llm: ChatPromptCache) -> PromptCache:
+    assert isinstance(llm.engine, PromptCache)
+    return llm.engine
+
+
 def _caption(llm: ChatPromptCache, questions: int) -> str:
-    attention = llm.engine.model.config._attn_implementation
+    attention = _engine(llm).model.config._attn_implementation
     return (
         f"Medians of {ROUNDS} rounds over {questions} questions, the ways taking turns; tokens are "
         "those of the prompt. Plain transformers: full prefill by generate() on the same model, "
@@ -139,7 +146,7 @@ def _caption(llm: ChatPromptCache, questions: int) -> str:
 def _trace(llm: ChatPromptCache, answer: Answer) -> Any:
     context = "\n\n".join(document.page_content for document in reversed(answer.documents))
     messages = PROMPT.format_messages(context=context, input=answer.question.text)
-    return llm.engine.generate_messages(to_engine(messages), max_new_tokens=1).trace
+    return _engine(llm).generate_messages(to_engine(messages), max_new_tokens=1).trace
 
 
 def _piece(llm: ChatPromptCache) -> int:
