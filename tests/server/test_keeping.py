@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from promptcache import library
+from promptcache.library import encoding
 from promptcache.errors import OptionError
 from promptcache.server.app import METRICS, create_app
 from promptcache.server.keys import Keys, add_key
@@ -183,13 +183,13 @@ async def test_requests_that_miss_the_same_module_wait_for_one_encoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     encoded: list[int] = []
-    encode = library.encode
+    encode = encoding.encode
 
     def counted(runner: Any, traits: Any, rows: Any, *rest: Any) -> Any:
         encoded.extend(map(len, rows))
         return encode(runner, traits, rows, *rest)
 
-    monkeypatch.setattr(library, "encode", counted)
+    monkeypatch.setattr(encoding, "encode", counted)
     body = asked([marked(TEXT), {"type": "text", "text": " Q?"}], trace=True)
     async with client_of(create_app(tiny_engines())) as client:
         responses = await asyncio.gather(*(client.post(CHAT, json=body) for _ in range(4)))
