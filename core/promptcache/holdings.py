@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from promptcache.expectations import Expectations
+from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 from promptcache.shelf import Shelf
 from promptcache.store.places import places
@@ -20,7 +21,8 @@ class HeldModule:
 
     `name` is what prompts call it, with its schema's in front; a document's ends with its key.
     `key` is what the store calls its states, `context` what they were encoded after. `places` are
-    the bytes that they take in each tier that has them. A document `begins` with these words.
+    the bytes that they take in each tier that has them; `pinned` ones are not evicted by this
+    process. A document `begins` with these words.
     """
 
     name: str
@@ -29,6 +31,7 @@ class HeldModule:
     tokens: int
     places: Mapping[str, int] = field(default_factory=dict)
     begins: str = ""
+    pinned: bool = False
 
 
 class Holdings:
@@ -56,11 +59,36 @@ class Holdings:
                     len(run.ids),
                     where.get(key, {}),
                     self._beginning(run.name),
+                    self._library.is_pinned(key),
                 )
                 for key, run in runs.items()
             ),
             key=lambda module: (module.name, module.key),
         )
+
+    def load(self, name: str) -> bool:
+        """Bring a module's states into the fastest tier that has room; whether there are any."""
+        keys = [self._library.key(run) for run in self._named(name)]
+        return bool(self._library.store.find_all(keys))
+
+    def pin(self, name: str) -> bool:
+        """Keep a module's states from being evicted, in each context that they are in now; whether
+        there are any.
+
+        They are the model's as it is, with its present adapters.
+        """
+        runs = self._named(name)
+        self._library.pin(runs)
+        return bool(runs)
+
+    def unpin(self, name: str) -> bool:
+        """Let a module's states be evicted again; whether there are any."""
+        runs = self._named(name)
+        self._library.unpin(runs)
+        return bool(runs)
+
+    def _named(self, name: str) -> list[ModuleRun]:
+        return [run for run in self._library.held() if called(run.name, name)]
 
     def _beginning(self, name: str) -> str:
         key = name.rpartition(".")[2]
@@ -73,7 +101,7 @@ class Holdings:
         A document is taken out of the register, too; a schema's module is encoded again when a
         prompt next imports it.
         """
-        there = any(m.name == name or m.name.endswith(f".{name}") for m in self.listed())
+        there = any(called(module.name, name) for module in self.listed())
         key = name.rpartition(".")[2]
         text = self._shelf.texts.get(key)
         registered = text is not None and self._shelf.remove([text]) > 0
@@ -81,3 +109,8 @@ class Holdings:
         self._library.delete_named(name)
         self._expectations.forget({name})
         return there or registered or marked
+
+
+def called(name: str, given: str) -> bool:
+    """Whether a module of this name is meant by another, which may leave its schema's out."""
+    return name == given or name.endswith(f".{given}")

@@ -135,6 +135,16 @@ class ModuleLibrary:
             self._pinned.add(key)
             self.store.pin(key)
 
+    def unpin(self, runs: Iterable[ModuleRun]) -> None:
+        """Let the states of these runs be evicted again."""
+        for key in self._keys.of(runs).values():
+            self._pinned.discard(key)
+            self.store.unpin(key)
+
+    def is_pinned(self, key: str) -> bool:
+        """Whether the states under a key are kept from being evicted."""
+        return key in self._pinned
+
     def hand_over(self, old: str, new: str) -> None:
         """Forget the states under a key that another's stand for from now on, pinned as it was."""
         if old in self._pinned:

@@ -21,6 +21,7 @@ from promptcache.server.metrics import Metrics
 from promptcache.server.page.history import Histories
 from promptcache.server.page.overview import Shared
 from promptcache.server.page.routes import Page
+from promptcache.server.pinning import Pinning
 from promptcache.server.serving import Serving
 from promptcache.server.telling import Telling
 from promptcache.server.visits import Visiting, visit_of
@@ -98,6 +99,8 @@ def create_app(
     app.include_router(Answers(engines, serving, limits).router(door))
     app.include_router(Keeping(engines, serving, limits).router(door))
     app.include_router(Telling(engines, limits).router(door))
+    owners = {""} if keys is None else {*keys.namespaces} - {METRICS}
+    app.include_router(Pinning(engines, max(1, len(owners))).router(door))
     shared = Shared(gate, engines.store) if keys is None else None
     app.include_router(Page(engines, histories, shared).router(door))
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from promptcache.errors import MissingExtraError
+from promptcache.errors import MissingExtraError, OptionError
+from promptcache.store_commands.given import number_of_bytes
+
+if TYPE_CHECKING:
+    from promptcache.store import Store
 
 HERE = ("127.0.0.1", "localhost", "::1")
 log = logging.getLogger("promptcache.server")
@@ -35,6 +40,19 @@ def serve(
             help="Keep attention states in this folder or at this URL, too; may be given several "
             "times, the fastest first."
         ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="The most that they may take in memory, such as 4GB. [a quarter of it]"),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="The most that each folder may hold, such as 20GB. [a quarter of the free]"
+        ),
+    ] = None,
+    compression: Annotated[
+        str | None, typer.Option(help="What they are rounded to, such as int8. [nothing]")
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = HERE[0],
     port: Annotated[int, typer.Option(help="The port; 0 for any that is free.")] = 8000,
@@ -76,9 +94,10 @@ def serve(
     known = None if keys is None else Keys.read(keys)
     if known is None and host not in HERE:
         log.warning("whoever reaches %s:%d is served: there are no --keys", host, port)
-    options = {"reuse": policy(reuse), "context": context}
+    options = {"reuse": policy(reuse), "context": context, "compression": compression}
+    kept = tiers(store or (), memory, budget)
     loaded, tokenizer = load(model, device=device, dtype=dtype)
-    engines = Engines(loaded, tokenizer, name=name or model, store=store or None, options=options)
+    engines = Engines(loaded, tokenizer, name=name or model, store=kept, options=options)
     engines.of("" if known is None else known.namespaces[0])  # a model that cannot be served
     app = create_app(engines, keys=known, limits=limits)
     config = uvicorn.Config(
@@ -92,6 +111,27 @@ def serve(
     signal.signal(signal.SIGTERM, _end)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run()
+
+
+def tiers(
+    places: Sequence[str], memory: str | None, budget: str | None
+) -> list[Store | str] | None:
+    """Where attention states are kept: memory of so many bytes, folders of so many, URLs.
+
+    Raises OptionError for what are no bytes, and for a budget without a folder to have it.
+    """
+    from promptcache.store import DiskStore, MemoryStore
+
+    if budget is None:
+        found: list[Store | str] = list(places)
+    else:
+        if all("://" in place for place in places):
+            raise OptionError(f"--budget {budget!r} is for folders; give --store FOLDER with it")
+        most = number_of_bytes(budget)
+        found = [place if "://" in place else DiskStore(place, most) for place in places]
+    if memory is not None:
+        found = [MemoryStore(number_of_bytes(memory, "--memory")), *found]
+    return found or None
 
 
 def _end(*_: object) -> NoReturn:

@@ -58,9 +58,9 @@ def moment(nanoseconds: int) -> str:
     return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "minutes")
 
 
-def number_of_bytes(text: str) -> int:
+def number_of_bytes(text: str, option: str = "--budget") -> int:
     """A number of bytes, as people write it. OptionError for what is none."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
     if match is None or match[2] not in UNITS:
-        raise OptionError(f"--budget {text!r} is no number of bytes; expected for example 2GB")
+        raise OptionError(f"{option} {text!r} is no number of bytes; expected for example 2GB")
     return int(float(match[1]) * UNITS[match[2]])

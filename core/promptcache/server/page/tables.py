@@ -62,7 +62,7 @@ def modules_table(modules: Sequence[HeldModule], uses: Mapping[str, Uses], order
             _called(module),
             module.context,
             f"{module.tokens:,}",
-            _places(module.places),
+            _places(module.places) + (", pinned" if module.pinned else ""),
             f"{uses.get(module.key, NONE).hits:,}",
             f"{uses.get(module.key, NONE).misses:,}",
         )
