@@ -1,12 +1,16 @@
-"""The command line, run in this process."""
+"""What all tests share: no time limit for an example, and the command line in this process."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
+from hypothesis import settings
 
 from support.commands import Cli
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture

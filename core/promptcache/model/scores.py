@@ -84,8 +84,7 @@ def attention_by_scores(
             torch.baddbmm(
                 shift[chosen].expand(shape),
                 block[chosen],
-                # Dense, or the product would copy it transposed, which takes longer than itself.
-                keys[chosen, :seen].contiguous().transpose(1, 2),
+                _dense(keys[chosen, :seen]).transpose(1, 2),
                 alpha=scale,
                 out=scores,
             )
@@ -95,6 +94,14 @@ def attention_by_scores(
             mixed = torch.bmm(scores, values[chosen, :seen])
             results[chosen, :, first:last] = mixed.view(-1, groups, last - first, value.shape[-1])
     return out
+
+
+def _dense(keys: Tensor) -> Tensor:
+    """The keys `[pairs, seen, dim]` without a gap, also in the strides of a single pair.
+
+    Otherwise the product would copy them transposed, which takes longer than the product.
+    """
+    return keys.reshape(-1, keys.shape[-1]).view(keys.shape)
 
 
 def blocks_of(positions: Sequence[int]) -> tuple[Block, ...]:
