@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format fuzz stress bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise notebooks docs pocket clean
+.PHONY: help demo test check format fuzz stress stress-server bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise notebooks docs pocket clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ fuzz: $(READY)  ## a million inputs that are made to break parsers; FUZZ="--firs
 
 stress: $(READY)  ## killed writers, budgets, and thousands of random histories against the oracle
 	$(BIN)/python -m pytest -m stress
+
+stress-server: $(READY)  ## a server under load, killed under load, and with two tenants
+	$(BIN)/python -m promptcache.bench.serving.stress
 
 bench-ttft: $(READY)  ## time to first token with the embedded model, against transformers and the limit
 	$(BIN)/promptcache bench ttft pocket

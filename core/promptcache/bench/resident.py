@@ -8,17 +8,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-STATUS = Path("/proc/self/status")
-
 
 def resident() -> int:
     """Bytes that the process has in memory now; where the system does not say, the most it had."""
-    return _of_linux("VmRSS") or _most()
+    return of_process("VmRSS") or _most()
 
 
 def peak_resident() -> int:
     """Bytes that the process had in memory at most, since it began or `forget_peak` was called."""
-    return _of_linux("VmHWM") or _most()
+    return of_process("VmHWM") or _most()
 
 
 def forget_peak() -> None:
@@ -35,13 +33,14 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _of_linux(name: str) -> int:
-    """A line of the process's status; 0 elsewhere.
+def of_process(name: str, pid: int | None = None) -> int:
+    """Bytes in a line of a process's status, of this one by default; 0 elsewhere than on Linux.
 
     `getrusage` says the same, but a process that was just started takes over its parent's peak.
     """
     with suppress(OSError):
-        for line in STATUS.read_text(encoding="utf-8").splitlines():
+        status = Path(f"/proc/{'self' if pid is None else pid}/status")
+        for line in status.read_text(encoding="utf-8").splitlines():
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return 0

@@ -133,6 +133,10 @@ class RemoteEngine:
         found = self._transport.ask("POST", "/v1/documents/find", {"text": text})
         return list(found["documents"])
 
+    def modules(self) -> list[str]:
+        """The keys of what the namespace has encoded or used, and the store has."""
+        return [module["key"] for module in self._transport.ask("GET", "/v1/modules")["data"]]
+
     # Tokens.
 
     def token_ids(self, text: str) -> list[int]:

@@ -77,12 +77,18 @@ class Transport:
 
     @contextmanager
     def _opened(self, method: str, path: str, body: object) -> Iterator[httpx.Response]:
-        try:
+        with self._errors():
             response = self._sent(method, path, body)
             try:
                 yield response
             finally:
                 response.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise RemoteError for what httpx raises in the block."""
+        try:
+            yield
         except httpx.TimeoutException as error:
             raise RemoteError(
                 f"{self.url} said nothing for {self._timeout:g} s (timeout=)"
@@ -115,14 +121,15 @@ class Transport:
         raise AssertionError("the last try either returns or raises")
 
     def _events(self, response: httpx.Response) -> Iterator[Any]:
-        for line in response.iter_lines():
-            said = line.removeprefix("data: ").strip()
-            if not said or said == "[DONE]":
-                continue
-            event = self._json(said)
-            if isinstance(event, dict) and isinstance(event.get("error"), dict):
-                raise _raised(event["error"], 200)
-            yield event
+        with self._errors():
+            for line in response.iter_lines():
+                said = line.removeprefix("data: ").strip()
+                if not said or said == "[DONE]":
+                    continue
+                event = self._json(said)
+                if isinstance(event, dict) and isinstance(event.get("error"), dict):
+                    raise _raised(event["error"], 200)
+                yield event
 
     def _error(self, response: httpx.Response) -> PromptCacheError:
         try:
