@@ -1,4 +1,4 @@
-"""The code in README and docs: every block is run by some test, every command is one that there is."""
+"""The code in README and docs: a test runs every block, and every command is one that there is."""
 
 from __future__ import annotations
 
