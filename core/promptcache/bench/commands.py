@@ -1,4 +1,4 @@
-"""`promptcache bench ttft | decode | scale | fidelity`: what can be asked of the benchmarks."""
+"""`promptcache bench ttft | decode | scale | serve | fidelity`: what can be asked of each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from promptcache.bench.fidelity.commands import fidelity
 from promptcache.bench.orders import Order
+from promptcache.bench.serving.commands import serve
 
 if TYPE_CHECKING:
     from promptcache.bench.rows import Row
@@ -23,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(fidelity)
+app.command()(serve)
 
 SWEEP = (512, 1024, 2048, 4096, 8192, 16_384)
 """Cached tokens of the paper's figure."""

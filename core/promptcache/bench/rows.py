@@ -161,8 +161,29 @@ class StoredRow(Row):
     read_high: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeRow(Row):
+    """How many requests are answered in a second, `clients` of them asked at once.
+
+    `ratio` is how many times as many as one by one through an engine. `new_tokens` are those of a
+    question, `module_tokens` those in front of it, which promptcache has cached.
+    """
+
+    bench: ClassVar[str] = "serve"
+
+    clients: int
+    requests: int
+    module_tokens: int
+    new_tokens: int
+    output_tokens: int
+    requests_per_second: float
+    low: float
+    high: float
+    ratio: float
+
+
 KINDS: dict[str, type[Row]] = {
-    kind.bench: kind for kind in (TtftRow, DecodeRow, LibraryRow, MemoryRow, StoredRow)
+    kind.bench: kind for kind in (TtftRow, DecodeRow, LibraryRow, MemoryRow, StoredRow, ServeRow)
 }
 
 

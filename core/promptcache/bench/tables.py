@@ -9,7 +9,15 @@ from typing import Any
 
 from rich.table import Table
 
-from promptcache.bench.rows import DecodeRow, LibraryRow, MemoryRow, Row, StoredRow, TtftRow
+from promptcache.bench.rows import (
+    DecodeRow,
+    LibraryRow,
+    MemoryRow,
+    Row,
+    ServeRow,
+    StoredRow,
+    TtftRow,
+)
 from promptcache.reply import Stage
 
 
@@ -109,6 +117,19 @@ COLUMNS: dict[type[Row], Sequence[Column]] = {
         Column("reading all", lambda row: duration(row.read_seconds)),
         Column("from", lambda row: duration(row.read_low), wide=True),
         Column("to", lambda row: duration(row.read_high), wide=True),
+        Column("runs", lambda row: str(row.repeats), wide=True),
+    ),
+    ServeRow: (
+        Column("case", lambda row: row.case, words=True),
+        Column("at once", lambda row: str(row.clients)),
+        Column("cached", lambda row: f"{row.module_tokens:,}"),
+        Column("new", lambda row: f"{row.new_tokens:,}"),
+        Column("answer", lambda row: f"{row.output_tokens:,}"),
+        Column("requests / s", lambda row: f"{row.requests_per_second:.2f}"),
+        Column("from", lambda row: f"{row.low:.2f}", wide=True),
+        Column("to", lambda row: f"{row.high:.2f}", wide=True),
+        Column("this / one by one", lambda row: times(row.ratio)),
+        Column("requests", lambda row: str(row.requests), wide=True),
         Column("runs", lambda row: str(row.repeats), wide=True),
     ),
 }

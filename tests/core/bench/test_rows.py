@@ -47,7 +47,7 @@ def test_a_row_has_what_readers_of_the_file_need(tmp_path: Path) -> None:
         ("{}", "holds no list"),
         ("[1", "cannot be read"),
         ('[{"bench": "tft"}]', "row 1 of .* did you mean 'ttft'"),
-        ("[3]", "row 1 of .* decode, library, memory, stored, ttft"),
+        ("[3]", "row 1 of .* decode, library, memory, serve, stored, ttft"),
         ('[{"bench": "decode", "case": "x"}]', "row 1 of .* has no 'attention'"),
     ],
 )

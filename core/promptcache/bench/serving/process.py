@@ -26,14 +26,14 @@ class ServerProcess:
     Raises PromptCacheError, with the last that it said, for one that does not come to run.
     """
 
-    def __init__(self, model: str, options: Sequence[str] = ()) -> None:
+    def __init__(self, model: str, options: Sequence[str] = (), *, threads: int = 1) -> None:
         self.url = ""
         self._said: list[str] = []
         self._process = subprocess.Popen(
             [*COMMAND, "serve", model, "--port", "0", *options],
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
         )
         self._reader = Thread(target=self._read)
         self._reader.start()
