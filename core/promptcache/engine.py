@@ -57,7 +57,9 @@ class PromptCache(ServedModel):
     with texts of one's own, which is nearer to a full prefill and takes several times as long to
     encode, once (see `cache_documents` and `refine`); or "bare", the BOS token alone, which is far
     less faithful. `graphs` lets forwards over few tokens be recorded as CUDA graphs and replayed,
-    on a GPU. `max_concurrent` is how many requests may be answered at once, each with an arena of
+    on a GPU. `continuous_batching` lets the tokens of requests that run at once share their
+    forwards: several times as many tokens a second, and rounding, so near ties in bfloat16, may
+    then depend on what runs beside. `max_concurrent` is how many requests may be answered at once, each with an arena of
     memory for its prompt and answer beside the store's budget; the others wait, first come first
     served. A stream is one of them until it has ended, is closed or is dropped.
 
@@ -82,6 +84,7 @@ class PromptCache(ServedModel):
         context: str | Expected = "preamble",
         conversations: bool = True,
         graphs: bool = False,
+        continuous_batching: bool = False,
         max_concurrent: int | None = None,
     ) -> None:
         turns = Turns(max_concurrent)
@@ -99,6 +102,7 @@ class PromptCache(ServedModel):
             context=checked_context(context),
             conversations=conversations,
             graphs=graphs,
+            continuous_batching=continuous_batching,
         )
         self._shelf = Shelf(
             self._prompts, self._pipeline, self._library, self.reuse, context=context

@@ -24,7 +24,7 @@ from promptcache.model.overlap import joined
 from promptcache.model.owncache import OwnCache
 from promptcache.model.prefill import assemble
 from promptcache.model.runner import ModelRunner, Traits, new_arena
-from promptcache.model.steps import Growing
+from promptcache.model.steps import Growing, steps_of
 from promptcache.planning import Laid, Notes, Plan, Planner
 from promptcache.ranking import Ranking
 from promptcache.reply import Stage, Usage
@@ -77,10 +77,12 @@ class Pipeline(Planner):
         window: int | None,
         *,
         conversations: bool = True,
+        continuous_batching: bool = False,
     ) -> None:
         memory = Conversations(library) if conversations and traits.layers else None
         super().__init__(runner, traits, tokenizer, library, window, memory)
         self.ranking = Ranking(library, tokenizer.content_ids, self.longest)
+        self._steps = steps_of(runner.model) if continuous_batching else None
 
     def run(
         self,
@@ -126,7 +128,7 @@ class Pipeline(Planner):
         with joined(runner.lane):
             assemble(arena, traits, plan.served.reused, plan.states, plan.earlier, runner.lane)
             clock.lap(Stage.ASSEMBLE)
-            growing = Growing(runner, traits, arena)
+            growing = Growing(runner, traits, arena, self._steps)
             tokens = [laid.layout.ids[position] for position in plan.positions]
             logits = growing.prefill(tokens, plan.positions)
         clock.lap(Stage.PREFILL)

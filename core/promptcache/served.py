@@ -54,6 +54,7 @@ class ServedModel:
         context: Wanted,
         conversations: bool,
         graphs: bool,
+        continuous_batching: bool,
     ) -> None:
         loading.check_model(model, tokenizer)
         generation_settings(model)
@@ -85,6 +86,7 @@ class ServedModel:
             self._library,
             self.window,
             conversations=conversations,
+            continuous_batching=continuous_batching,
         )
         self._pipeline.check_policy(self.reuse)
         arguments = sorted((chat_template_kwargs or {}).items())

@@ -43,7 +43,8 @@ from promptcache.store import StoreLike
 
 OF_LOADING = (
     "revision", "device", "dtype", "model_kwargs", "store", "namespace", "compression",
-    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs", "max_concurrent",
+    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs",
+    "continuous_batching", "max_concurrent",
 )  # fmt: skip
 """The settings that only matter while the engine is made, beside the model's name."""
 OF_GENERATION = (
@@ -110,6 +111,8 @@ class EngineSettings(BaseModel):
     """Whether what a prompt and its answer computed is kept for a next turn."""
     graphs: bool = False
     """Whether forwards over few tokens are recorded as CUDA graphs and replayed, on a GPU."""
+    continuous_batching: bool = False
+    """Whether the tokens of requests that run at once share their forwards (see `PromptCache`)."""
     max_concurrent: int | None = None
     """How many requests may be answered at once; the others wait."""
     reuse: ReusePolicy | None = None

@@ -21,7 +21,8 @@ OF_FILES = (
 """What says how files are read and where they go."""
 OF_LOADING = (
     *OF_FILES, "model", "tokenizer", "store", "namespace", "compression",
-    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs", "max_concurrent",
+    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs",
+    "continuous_batching", "max_concurrent",
     "stopping_ids", "tokenizer_outputs_to_remove", "base_url", "api_key", "timeout", "max_retries",
 )  # fmt: skip
 """The parameters that only matter while the engine is made, beside the model's name."""

@@ -143,6 +143,7 @@ class EngineSettings(BaseComponent):
         context: str | Expected | None = None,
         conversations: bool | None = None,
         graphs: bool | None = None,
+        continuous_batching: bool | None = None,
         max_concurrent: int | None = None,
         stopping_ids: Sequence[int] | None = None,
         tokenizer_outputs_to_remove: Sequence[str] | None = None,
@@ -157,8 +158,9 @@ class EngineSettings(BaseComponent):
         `device_map` names one device, "auto" the GPU if there is one. `stopping_ids` are tokens
         that end an answer beside the model's own. `context` is what modules are encoded after:
         "preamble", "expected" or "bare", and `compression` what their states are rounded to, "int8"
-        or "int4"; `graphs` lets forwards be recorded on a GPU, and `max_concurrent` is how
-        many requests are answered at once (see `PromptCache`). `tokenizer_outputs_to_remove` asks
+        or "int4"; `graphs` lets forwards be recorded on a GPU, `continuous_batching` lets requests
+        that run at once share them, and `max_concurrent` is how many are answered at once (see
+        `PromptCache`). `tokenizer_outputs_to_remove` asks
         for nothing: token ids are all that the model is given of its tokenizer's. Raises
         OptionError for a name or a value that cannot be used, ModelError for a model that cannot
         be loaded.
@@ -190,6 +192,7 @@ class EngineSettings(BaseComponent):
             "context": context,
             "conversations": conversations,
             "graphs": graphs,
+            "continuous_batching": continuous_batching,
             "max_concurrent": max_concurrent,
         }
         options = {name: value for name, value in given.items() if value is not None}

@@ -22,7 +22,8 @@ log = logging.getLogger("promptcache")
 
 PLAIN = (
     "tokenizer_name", "revision", "dtype", "device_map", "namespace", "compression",
-    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs", "max_concurrent",
+    "chat_template", "chat_template_kwargs", "context", "conversations", "graphs",
+    "continuous_batching", "max_concurrent",
     "base_url", "timeout", "max_retries",
 )  # fmt: skip
 """The parameters of loading that are written."""

@@ -47,7 +47,8 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def engine(family: str = "llama", **options: Any) -> PromptCache:
-    cache = PromptCache(model(family), byte_tokenizer(), conversations=False, **options)
+    options = {"continuous_batching": True, "conversations": False, **options}
+    cache = PromptCache(model(family), byte_tokenizer(), **options)
     cache.cache_documents(DOCUMENTS, progress=False)
     return cache
 
@@ -183,4 +184,11 @@ def test_a_reader_who_pauses_holds_nobody_up_and_goes_on_where_he_was(rows: list
         first = [next(paused) for _ in range(3)]
         check_same([ask(cache, 1)], alone[1:])
         assert "".join([*first, *paused]) == alone[0].text
+    assert not rows
+
+
+def test_an_engine_that_is_not_asked_to_computes_each_answer_by_itself(rows: list[int]) -> None:
+    cache = engine(continuous_batching=False)
+    alone = [ask(cache, number) for number in range(len(CHATS))]
+    check_same(at_once([cache]), alone)
     assert not rows

@@ -37,7 +37,7 @@ def tiny_engines(**options: Any) -> Engines:
         byte_tokenizer(),
         name="tiny",
         store=MemoryStore(10**8),
-        options={"conversations": False, **options},
+        options={"conversations": False, "continuous_batching": True, **options},
     )
 
 

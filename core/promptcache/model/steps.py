@@ -42,7 +42,14 @@ AT_LEAST = 0.005
 class Growing:
     """Runs the model over one prompt and its answer: together with others, where that helps."""
 
-    def __init__(self, runner: ModelRunner, traits: Traits, arena: Arena | OwnCache) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        traits: Traits,
+        arena: Arena | OwnCache,
+        steps: Steps | None = None,
+    ) -> None:
+        """Together with the others of `steps`; without, each forward is for this one alone."""
         self.runner = runner
         self.traits = traits
         self.arena = arena
@@ -51,7 +58,7 @@ class Growing:
         self.answered = False
         self.given: Tensor | None = None
         """The logits that a step of several has for it."""
-        self._steps = steps_of(runner.model)
+        self._steps = steps
 
     def prefill(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
         """Compute tokens at sorted positions; the logits `[1, vocabulary]` of the last."""
@@ -66,7 +73,7 @@ class Growing:
 
     def logits(self) -> Tensor:
         """The logits `[1, vocabulary]` of the token that was taken in last."""
-        if self._steps.can_join(self):
+        if self._steps is not None and self._steps.can_join(self):
             self._steps.wait_for(self)
             if self.given is not None:
                 logits, self.given = self.given, None
@@ -80,7 +87,8 @@ class Growing:
 
     def leave(self) -> None:
         """Let nobody wait for this answer."""
-        self._steps.leave(self)
+        if self._steps is not None:
+            self._steps.leave(self)
 
 
 class Steps:

@@ -101,7 +101,11 @@ class _Replica:
             tokenizer,
             name=settings.name or settings.model,
             store=[*memory, *settings.places] or None,
-            options={"reuse": policy(settings.reuse), "context": settings.context},
+            options={
+                "reuse": policy(settings.reuse),
+                "context": settings.context,
+                "continuous_batching": settings.continuous_batching,
+            },
         )
         engines.of("" if keys is None else keys.namespaces[0])  # a model that cannot be served
         app = create_app(engines, keys=keys, limits=settings.limits)

@@ -32,6 +32,7 @@ class Settings(BaseModel):
     context: str = "preamble"
     device: str | None = None
     dtype: str = "auto"
+    continuous_batching: bool = True
     concurrency: int = 4
     queue: int = 64
     timeout: float = 300.0

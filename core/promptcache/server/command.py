@@ -67,6 +67,9 @@ def serve(
     device: Annotated[str | None, typer.Option(help="Where the model runs, such as cuda.")] = None,
     dtype: Annotated[str, typer.Option(help="The model's dtype, such as bfloat16.")] = "auto",
     concurrency: Annotated[int, typer.Option(help="Requests that run at once.")] = 8,
+    continuous_batching: Annotated[
+        bool, typer.Option(help="Compute tokens of requests that run at once in one forward.")
+    ] = True,
     queue: Annotated[int, typer.Option(help="Requests that may wait beside them.")] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds that a request may take.")] = 300.0,
     max_body: Annotated[int, typer.Option(help="Bytes that its body may have.")] = 16 * 1024**2,
@@ -94,7 +97,12 @@ def serve(
     known = None if keys is None else Keys.read(keys)
     if known is None and host not in HERE:
         log.warning("whoever reaches %s:%d is served: there are no --keys", host, port)
-    options = {"reuse": policy(reuse), "context": context, "compression": compression}
+    options = {
+        "reuse": policy(reuse),
+        "context": context,
+        "compression": compression,
+        "continuous_batching": continuous_batching,
+    }
     kept = tiers(store or (), memory, budget)
     loaded, tokenizer = load(model, device=device, dtype=dtype)
     engines = Engines(loaded, tokenizer, name=name or model, store=kept, options=options)
