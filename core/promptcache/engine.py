@@ -59,9 +59,10 @@ class PromptCache(ServedModel):
     less faithful. `graphs` lets forwards over few tokens be recorded as CUDA graphs and replayed,
     on a GPU. `continuous_batching` lets the tokens of requests that run at once share their
     forwards: several times as many tokens a second, and rounding, so near ties in bfloat16, may
-    then depend on what runs beside. `max_concurrent` is how many requests may be answered at once, each with an arena of
-    memory for its prompt and answer beside the store's budget; the others wait, first come first
-    served. A stream is one of them until it has ended, is closed or is dropped.
+    then depend on what runs beside. `max_concurrent` is how many requests may be answered at once,
+    each with an arena of memory for its prompt and answer beside the store's budget; the others
+    wait, first come first served. A stream is one of them until it has ended, is closed or is
+    dropped.
 
     Raises ModelError or UnsupportedModelError for a model that cannot be served, and says what
     works instead; OptionError for a setting that is not valid, in the model's generation config
