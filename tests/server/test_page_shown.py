@@ -264,7 +264,7 @@ async def test_a_key_shows_what_is_its_namespaces_and_nothing_that_others_share(
     [
         ("127.0.0.1:8000", 200), ("localhost", 200), ("[::1]:8000", 200), ("10.0.0.7", 200),
         ("evil.example", 403), ("127.0.0.1.evil.example", 403), ("localhost.evil.example", 403),
-        ("", 403),
+        ("", 403), ("[::1", 403), ("[::1].evil.example", 403), ("a" * 300, 403),
     ],
 )  # fmt: skip
 async def test_without_keys_no_name_that_a_site_could_have_reads_the_page(

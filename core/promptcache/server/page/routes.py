@@ -113,16 +113,16 @@ def check_host(request: Request) -> None:
     The pages of a site can have its name mean this machine from one moment to the next, and read
     what the browser then takes for theirs. An address, or localhost, no site can be called.
     """
-    host = request.url.hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return
     try:
-        ip_address(host)
+        host = request.url.hostname or ""
+        if host != "localhost" and not host.endswith(".localhost"):
+            ip_address(host)
     except ValueError:
+        given = request.headers.get("host", "")[:80]
         raise RefusedError(
             403,
             f"without --keys this page is shown at an address or at localhost only, not at "
-            f"{host[:80]!r}",
+            f"{given!r}",
             code="host_not_allowed",
         ) from None
 

@@ -45,7 +45,7 @@ function say(sentence) {
   if (here("said").textContent !== sentence) here("said").textContent = sentence;
 }
 
-function lock(error) {
+function lock() {
   const had = sessionStorage.getItem(KEY);
   sessionStorage.removeItem(KEY);
   // Whoever gives the next key is to see nothing of what this one showed.
@@ -53,7 +53,7 @@ function lock(error) {
   shown.clear();
   here("page").hidden = true;
   here("unlock").hidden = false;
-  say(had ? `This key is not known here: ${error.message}` : "This server asks for an API key.");
+  say(had ? "This key is not known here." : "This server asks for an API key.");
 }
 
 async function refresh() {
@@ -67,7 +67,7 @@ async function refresh() {
     here("forget").hidden = !sessionStorage.getItem(KEY);
     say("");
   } catch (error) {
-    if (error.status === 401) return lock(error);
+    if (error.status === 401) return lock();
     say(error.message);
   }
   const pause = Math.max(PAUSE, 20 * (performance.now() - began));
@@ -139,7 +139,7 @@ async function ask() {
     here("answer").textContent = answer || "(an answer without text)";
   } catch (error) {
     here("answer").textContent = `Not answered: ${error.message}`;
-    if (error.status === 401) lock(error);
+    if (error.status === 401) lock();
     else await refresh();
   } finally {
     asking = false;
