@@ -107,7 +107,7 @@ def test_every_command_in_a_sentence_has_the_options_that_it_is_said_to_have(pag
         if "|" in words or "\\|" in words:
             continue
         command, given = command_of(words)
-        options = {name for parameter in command.params for name in parameter.opts}
+        options = {name for p in command.params for name in [*p.opts, *p.secondary_opts]}
         assert {word for word in given if word.startswith("--")} <= options, said
 
 

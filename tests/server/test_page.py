@@ -81,7 +81,7 @@ def test_the_pages_commands_have_the_options_that_it_shows() -> None:
     shown = re.findall(r"^promptcache (\w+)(.*)$", PAGE, re.M)
     assert {name for name, _ in shown} == {"serve", "key"}
     for name, arguments in [*shown, ("serve", " ".join(re.findall(r"`(--[a-z-]+)", PAGE)))]:
-        options = {o for p in known.commands[name].params for o in p.opts}  # type: ignore[attr-defined]
+        options = {o for p in known.commands[name].params for o in [*p.opts, *p.secondary_opts]}  # type: ignore[attr-defined]
         assert set(re.findall(r"--[a-z-]+", arguments)) <= options
     defaults = {o: p.default for p in known.commands["serve"].params for o in p.opts}  # type: ignore[attr-defined]
     for option, value in re.findall(r"`(--[a-z-]+) (\d+)`", PAGE):
