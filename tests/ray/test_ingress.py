@@ -10,7 +10,7 @@ import pytest
 
 from promptcache.ray.register import Register
 from promptcache.ray.replica import Replica
-from promptcache.ray.wire import Asked, Version
+from promptcache.ray.wire import Asked, Version, whole
 from promptcache.server.app import create_app
 from promptcache.server.keys import Keys, add_key
 from support.cluster import Here, client_of
@@ -67,6 +67,27 @@ async def test_modules_are_listed_of_all_replicas_and_deleted_on_all() -> None:
         assert (await client.delete(f"/v1/modules/{mine}")).json()["deleted"] is True
         assert len((await client.get("/v1/modules")).json()["data"]) == 2
         assert (await client.delete("/v1/modules/nothing")).status_code == 404
+
+
+async def test_pins_and_forgotten_documents_reach_all_replicas() -> None:
+    cluster = two()
+    async with client_of(cluster) as client:
+        await client.post("/v1/documents", json={"documents": [TEXT, OTHER]})
+        for turn in range(2):
+            cluster.chosen = turn
+            await client.post(CHAT, json=asked(f"{TEXT} {OTHER} Well?"))
+        [name] = [m["name"] for m in (await client.get("/v1/modules")).json()["data"]
+                  if m["begins"].startswith("Mira")]  # fmt: skip
+        assert (await client.post(f"/v1/modules/{name}/pin")).json()["pinned"] is True
+        for replica in cluster.replicas:
+            listed = await whole(replica.answer(Asked("GET", "/v1/modules")))
+            assert b'"pinned":true' in listed.body
+        gone = await client.post("/v1/documents/forget", json={"documents": [TEXT]})
+        assert gone.json() == {"forgotten": 1}
+        found = await client.post("/v1/documents/find", json={"text": f"{TEXT} {OTHER}"})
+        assert found.json() == {"documents": [OTHER]}
+        await client.post(CHAT, json=asked(f"{TEXT} {OTHER} And now?"))
+    assert len(cluster.asked[-1].modules) == 1
 
 
 async def test_a_request_whose_replica_is_lost_is_answered_by_another(

@@ -9,14 +9,18 @@ import pytest
 
 from promptcache.errors import OptionError
 from promptcache.ray.settings import settings_of
+from promptcache.store import MemoryStore
 
 
 def test_settings_may_be_text_as_a_command_line_gives_them() -> None:
     read = settings_of({"model": "pocket", "store": "/tmp/x", "memory": "1000", "keys": "keys"})
-    assert read.places == ["/tmp/x"]
-    assert read.memory == 1000
+    memory, folder = read.tiers or ()
+    assert isinstance(memory, MemoryStore)
+    assert memory.budget == 1000
+    assert folder == "/tmp/x"
     assert read.keys == Path("keys")
-    assert settings_of({"model": "pocket", "store": ["/a", "s3://b"]}).places == ["/a", "s3://b"]
+    assert settings_of({"model": "pocket", "store": ["/a", "s3://b"]}).tiers == ["/a", "s3://b"]
+    assert settings_of({"model": "pocket", "memory": 2000}).memory == "2000"
     assert settings_of({"model": "pocket", "timeout": "2.5"}).limits.timeout == 2.5
 
 
@@ -27,7 +31,6 @@ def test_settings_may_be_text_as_a_command_line_gives_them() -> None:
         ({"model": "pocket", "stores": "/a"}, "did you mean 'store'"),
         ({"model": "pocket", "routing": "best"}, "routing='best'"),
         ({"model": "pocket", "attempts": 0}, "attempts=0"),
-        ({"model": "pocket", "memory": "much"}, "memory='much'"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_by_name(given: dict[str, Any], said: str) -> None:
@@ -35,6 +38,10 @@ def test_a_setting_that_cannot_be_is_refused_by_name(given: dict[str, Any], said
         settings_of(given)
 
 
-def test_limits_that_let_nothing_through_are_refused() -> None:
+def test_values_that_cannot_be_are_refused() -> None:
+    with pytest.raises(OptionError, match="'much'"):
+        _ = settings_of({"model": "pocket", "memory": "much"}).tiers
+    with pytest.raises(OptionError, match="best"):
+        _ = settings_of({"model": "pocket", "reuse": "best"}).options
     with pytest.raises(OptionError, match="concurrency=0"):
         _ = settings_of({"model": "pocket", "concurrency": 0}).limits

@@ -5,6 +5,7 @@ Placing, health, scaling and transport are Serve's; what the parts do is in thei
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from ray import serve
@@ -24,12 +25,11 @@ from promptcache.ray.replica import Replica
 from promptcache.ray.settings import Settings
 from promptcache.ray.trying import ReplicaLostError
 from promptcache.ray.wire import Asked, Version, Whole, whole
-from promptcache.reuse.named import policy
 from promptcache.server.app import Door, create_app
 from promptcache.server.engines import Engines
 from promptcache.server.failures import RefusedError
 from promptcache.server.keys import Keys
-from promptcache.store import MemoryStore, Tiers
+from promptcache.store import Tiers
 
 LOST = (RayActorError, ObjectLostError)
 """How Ray says that a process ended, or its machine."""
@@ -46,7 +46,7 @@ def application(settings: Settings) -> Application:
     is said here.
     """
     limits = settings.limits
-    policy(settings.reuse)
+    _ = settings.options  # what cannot be is refused before anything starts
     keys = None if settings.keys is None else Keys.read(settings.keys)
     register = serve.deployment(_Register).options(
         name="Register", max_ongoing_requests=MANY, ray_actor_options=SMALL
@@ -95,17 +95,12 @@ class _Replica:
 
     def __init__(self, settings: Settings, keys: Keys | None, register: DeploymentHandle) -> None:
         model, tokenizer = load(settings.model, device=settings.device, dtype=settings.dtype)
-        memory = [] if settings.memory is None else [MemoryStore(settings.memory)]
         engines = Engines(
             model,
             tokenizer,
             name=settings.name or settings.model,
-            store=[*memory, *settings.places] or None,
-            options={
-                "reuse": policy(settings.reuse),
-                "context": settings.context,
-                "continuous_batching": settings.continuous_batching,
-            },
+            store=settings.tiers,
+            options=settings.options,
         )
         engines.of("" if keys is None else keys.namespaces[0])  # a model that cannot be served
         app = create_app(engines, keys=keys, limits=settings.limits)
@@ -123,10 +118,11 @@ class _Replica:
         return await whole(self._replica.answer(asked))
 
     async def __del__(self) -> None:
-        """End once everything is written."""
-        await self._replica.stop()
-        if isinstance(self._store, Tiers):
-            self._store.flush()
+        """End once everything is written; nothing was begun where `__init__` failed."""
+        if hasattr(self, "_replica"):
+            await self._replica.stop()
+            if isinstance(self._store, Tiers):
+                await asyncio.to_thread(self._store.flush)
 
 
 class _Ingress:

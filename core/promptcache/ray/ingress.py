@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from promptcache.prompts import key_of
 from promptcache.ray.naming import Names
 from promptcache.ray.trying import lost, persistently
 from promptcache.ray.wire import Asked, Version, Whole
@@ -23,7 +24,8 @@ from promptcache.server.failures import Json, refusal_of
 from promptcache.server.reading import bytes_of
 from promptcache.server.serving import unless_left
 
-DOCUMENTS, MODULES, SCHEMAS = "/v1/documents", "/v1/modules", "/v1/schemas/"
+DOCUMENTS, FORGET = "/v1/documents", "/v1/documents/forget"
+MODULES, SCHEMAS = "/v1/modules", "/v1/schemas/"
 OF_THE_CONNECTION = {b"host", b"content-length", b"connection", b"transfer-encoding"}
 """Headers that are about the connection to the ingress alone."""
 
@@ -95,7 +97,7 @@ class Ingress:
         )
         if not asked.path.startswith("/v1/"):
             raise HTTPException(404)  # pages and figures are about one process
-        if asked.path == MODULES or asked.path.startswith(f"{MODULES}/"):
+        if asked.path in (MODULES, FORGET) or asked.path.startswith(f"{MODULES}/"):
             return await unless_left(request, self._of_all(asked))
         if asked.method == "POST":
             modules = self._names_of(namespace).of(asked.path, body)
@@ -106,7 +108,7 @@ class Ingress:
         except BaseException:
             await messages.aclose()
             raise
-        if start["status"] == 200 and asked.path.startswith((DOCUMENTS, SCHEMAS)):
+        if start["status"] == 200 and _registers(asked):
             await self._cluster.add([asked])
         return _Passed(start, messages)
 
@@ -124,10 +126,9 @@ class Ingress:
             found = {module["key"]: module for each in said for module in each["data"]}
             listed = sorted(found.values(), key=lambda module: (module["name"], module["key"]))
             return Json({"object": "list", "data": listed})
-        await self._cluster.add([asked])
-        if asked.path == MODULES:
-            return Json({"object": "list", "deleted": max(each["deleted"] for each in said)})
-        return Json(said[0])
+        if _registers(asked):
+            await self._cluster.add([asked])
+        return Json({name: _most(each[name] for each in said) for name in said[0]})
 
     async def _learn(self) -> None:
         """Take in what was registered since the last request, by whichever ingress."""
@@ -147,10 +148,26 @@ class Ingress:
         return self._names.setdefault(namespace, Names(namespace))
 
 
+def _registers(asked: Asked) -> bool:
+    """Whether a request changes what all replicas are to know; pins are each replica's own."""
+    if asked.method == "POST":
+        return asked.path in (DOCUMENTS, FORGET)
+    return asked.method == "DELETE" or asked.path.startswith(SCHEMAS)
+
+
+def _most(values: Iterable[Any]) -> Any:
+    """The greatest of numbers, the first of anything else."""
+    found = list(values)
+    return max(found) if type(found[0]) is int else found[0]
+
+
 def _take_in(names: Names, change: Asked) -> None:
     """Let names be found in requests as a change says."""
     if change.path == DOCUMENTS:
         names.register(json.loads(change.body)["documents"])
+    elif change.path == FORGET:
+        for text in json.loads(change.body)["documents"]:
+            names.forget(key_of(text))
     elif change.method == "DELETE" and change.path != MODULES:
         names.forget(change.path.removeprefix(f"{MODULES}/"))
 

@@ -74,7 +74,7 @@ class Replica:
         if change.method == "PUT":
             kept = [p for p in change.query.split(b"&") if p and not p.startswith(b"encode=")]
             return replace(change, query=b"&".join([*kept, b"encode=false"]))
-        if change.method == "POST":
+        if change.path == "/v1/documents":
             body = json.loads(change.body)
             if self._plain and not body.get("context"):
                 only = json.dumps({"documents": body["documents"]})

@@ -10,22 +10,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptcache.errors import OptionError, valid
 from promptcache.ray.routing import BOUND, REMEMBERED
+from promptcache.reuse.named import policy
+from promptcache.server.command import tiers
 from promptcache.server.limits import Limits
+from promptcache.store import Store
 
 
 class Settings(BaseModel):
     """As for `promptcache serve`; `concurrency`, `queue` and `memory` are those of one replica.
 
-    `memory` is in bytes, for attention states. `routing` sends requests to the replica that holds
+    `routing` sends requests to the replica that holds
     most of their modules, or balances them as Ray Serve does. `attempts` is how many replicas a
     request may be lost with before it fails.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     model: str
     store: str | list[str] = Field(default_factory=list)
-    memory: int | None = Field(None, gt=0)
+    memory: str | None = None
+    budget: str | None = None
+    compression: str | None = None
     name: str | None = None
     keys: Path | None = None
     reuse: str = "Modular"
@@ -33,7 +38,7 @@ class Settings(BaseModel):
     device: str | None = None
     dtype: str = "auto"
     continuous_batching: bool = True
-    concurrency: int = 4
+    concurrency: int = 8
     queue: int = 64
     timeout: float = 300.0
     max_body: int = 16 * 1024**2
@@ -46,12 +51,26 @@ class Settings(BaseModel):
     @property
     def limits(self) -> Limits:
         """The limits of one replica. Raises OptionError for one that lets nothing through."""
-        return Limits(self.concurrency, self.queue, self.timeout, self.max_body, self.window)
+        return Limits(self.concurrency, self.queue, self.timeout, self.max_body, self.window, 0)
 
     @property
-    def places(self) -> list[str]:
-        """Where attention states are kept behind memory, the fastest first."""
-        return [self.store] if isinstance(self.store, str) else self.store
+    def tiers(self) -> list[Store | str] | None:
+        """Where attention states are kept, the fastest first, None for memory alone.
+
+        Raises OptionError for what are no bytes, and for a budget without a folder to have it.
+        """
+        places = [self.store] if isinstance(self.store, str) else self.store
+        return tiers(places, self.memory, self.budget)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every engine is made with. Raises OptionError for a reuse policy there is not."""
+        return {
+            "reuse": policy(self.reuse),
+            "context": self.context,
+            "compression": self.compression,
+            "continuous_batching": self.continuous_batching,
+        }
 
 
 def settings_of(given: Mapping[str, Any]) -> Settings:
