@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import inspect
 import re
@@ -127,11 +128,18 @@ def test_every_file_says_in_a_sentence_what_it_is_for() -> None:
 
 @pytest.fixture
 def _settings_restored() -> Iterator[None]:
-    """LlamaIndex's settings are global, and hold on to the model that a page gives them."""
+    """LlamaIndex's settings are global, and hold on to the model that a page gives them.
+
+    The event loop that it would make, and leave open, is made and closed here.
+    """
     from llama_index.core import Settings
 
     before = Settings._llm
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     yield
+    asyncio.set_event_loop(None)
+    loop.close()
     Settings._llm = before
 
 
