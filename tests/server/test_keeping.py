@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from promptcache.library import encoding
 from promptcache.errors import OptionError
+from promptcache.library import encoding
 from promptcache.server.app import METRICS, create_app
 from promptcache.server.keys import Keys, add_key
 from support.serving import (

@@ -98,12 +98,12 @@ class RemoteEngine:
     ) -> CachedDocuments:
         """Register texts with the server, so that prompts that contain them reuse their states.
 
-        As `PromptCache.cache_documents`, but that a server's modules are pinned one by one.
+        As `PromptCache.cache_documents`, but that modules of a server are pinned one by one.
         """
         if pin:
             raise OptionError(
-                "pin=True cannot be asked of a server, whose memory others share; pin modules one by "
-                "one, within the namespace's part of it: POST /v1/modules/NAME/pin"
+                "pin=True cannot be asked of a server, whose memory others share; pin modules one "
+                "by one, within the namespace's part of it: POST /v1/modules/NAME/pin"
             )
         if isinstance(documents, str) or not isinstance(documents, Iterable):
             raise PromptError(f"the documents are {kind_of(documents)}; expected a list of texts")
