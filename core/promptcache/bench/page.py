@@ -5,7 +5,7 @@ No figure on the page was typed by hand, and each stands with what it was measur
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,7 @@ from promptcache.bench.rows import (
     LibraryRow,
     MemoryRow,
     Row,
+    ServeRow,
     StoredRow,
     TtftRow,
     read_rows,
@@ -79,6 +80,7 @@ RUNNING = """\
     promptcache bench ttft path/to/model --policy Modular --policy Exact --orders shuffled
     promptcache bench decode 1.2b --context 5120 --new 64     # `make bench-decode`
     promptcache bench scale --largest 100000 --memory 0.4b    # `make bench-scale`
+    promptcache bench serve 0.4b --clients 1 --clients 8
 
 A model is a shape with random weights (`0.4b`, `1.2b`, `8b`), `pocket`, a folder or a hub name.
 `--json FILE` writes a row per case, `--append` adds to the file's rows, and rows in
@@ -129,6 +131,14 @@ def render(rows: Sequence[Row]) -> str:
             "long reading them all takes, unpacked and in main memory. Files of a disk are likely "
             "in the system's memory when they are read.",
         ),
+        (
+            ServeRow,
+            "Requests a second",
+            "What `promptcache serve` answers, asked over HTTP by so many clients at once, against "
+            "the same requests one by one through an engine, and against transformers' continuous "
+            "batching of all of them, which computes the documents of every prompt. Documents are "
+            "in another order each time, their modules encoded before. All take turns.",
+        ),
     ):
         mine = [row for row in rows if type(row) is kind]
         if mine:
@@ -155,7 +165,9 @@ def _first_tokens(groups: Iterable[Group]) -> Iterator[str]:
             yield f"### {row.model}, {row.prompt}, {threads}: by cached tokens\n"
             yield _setting(row, _run(row))
             yield f"![TTFT against cached tokens](performance/{group.name}.svg)\n"
-            yield page_table(_lines(group), SWEEP)
+            lines = list(_lines(group))
+            yield page_table(lines, SWEEP)
+            yield _growth(lines[0], lines[-1])
             continue
         for tokens, rows in group.sizes.items():
             yield f"### {row.model}, {row.prompt}, {threads}: {tokens:,} cached tokens\n"
@@ -175,6 +187,17 @@ def _lines(group: Group) -> Iterator[dict[str, TtftRow]]:
         mine = [row for row in rows if row.case == OURS and row.order not in FIRST]
         found[OURS] = min(mine, key=lambda row: (row.order != Order.SHUFFLED, row.ttft_seconds))
         yield found
+
+
+def _growth(first: Mapping[str, TtftRow], last: Mapping[str, TtftRow]) -> str:
+    """What each system takes for more cached tokens, between the ends of a curve."""
+    tokens = last[OURS].module_tokens - first[OURS].module_tokens
+    said = []
+    for case in (OURS, LIMIT, FullPrefill.name):
+        if case in first and case in last:
+            more = (last[case].ttft_seconds - first[case].ttft_seconds) / tokens
+            said.append(f"{case} {duration(1000 * more)}")
+    return f"For every 1,000 more cached tokens of these: {', '.join(said)}.\n"
 
 
 def _by_setting(rows: Sequence[Row]) -> Iterator[str]:

@@ -50,6 +50,7 @@ def test_a_sweep_is_a_curve_and_a_line_for_each_size() -> None:
     assert f"(performance/{figure})" in page
     assert re.search(r"\| 512 \| 6.00 ms \| .* \| 125.0 ms \| 40x \| 1.20x \|", page)
     assert "| 2,048 |" in page
+    assert "1,000 more cached tokens" in page and "transformers, full prefill 244.1 ms" in page
     assert not figures(case_rows(512))
 
 
