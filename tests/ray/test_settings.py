@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from promptcache.errors import OptionError
+from promptcache.errors import MissingExtraError, OptionError
+from promptcache.ray import app
 from promptcache.ray.settings import settings_of
 from promptcache.store import MemoryStore
 
@@ -45,3 +47,10 @@ def test_values_that_cannot_be_are_refused() -> None:
         _ = settings_of({"model": "pocket", "reuse": "best"}).options
     with pytest.raises(OptionError, match="concurrency=0"):
         _ = settings_of({"model": "pocket", "concurrency": 0}).limits
+
+
+def test_without_ray_the_application_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "promptcache.ray.deploying", raising=False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'promptcache\[ray\]'"):
+        app({"model": "pocket"})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from ray import serve
 from ray.exceptions import ObjectLostError, RayActorError
@@ -110,8 +111,9 @@ class _Replica:
 
     async def answer(self, asked: Asked) -> AsyncGenerator[Message]:
         """What the server's app sends in answer."""
-        async for message in self._replica.answer(asked):
-            yield message
+        async with aclosing(self._replica.answer(asked)) as messages:
+            async for message in messages:
+                yield message
 
     async def whole(self, asked: Asked) -> Whole:
         """The same, once it is there as a whole."""
