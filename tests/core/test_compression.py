@@ -23,6 +23,7 @@ from promptcache import (
     Modular,
     NoReuse,
     PromptCache,
+    RemoteStore,
     Sensitive,
     Store,
     Tiers,
@@ -233,12 +234,18 @@ def logits(cache: PromptCache, *order: int, reuse: ReusePolicy | None = None) ->
 def test_an_engine_answers_the_same_when_it_encodes_and_from_every_tier(
     tmp_path: Path, name: str, family: str
 ) -> None:
-    both = Tiers(HostStore(MIB), DiskStore(tmp_path, MIB))
-    first = engine(both, name, family)
+    disk, remote = tmp_path / "disk", f"file://{tmp_path}/remote"
+    tiers = Tiers(HostStore(MIB), DiskStore(disk, MIB), RemoteStore(remote))
+    first = engine(tiers, name, family)
     expected = logits(first, 3, 1, 4)
     assert torch.equal(logits(first, 3, 1, 4), expected)
-    both.flush()
-    for store in (DiskStore(tmp_path, MIB), Tiers(MemoryStore(MIB), DiskStore(tmp_path, MIB))):
+    tiers.flush()
+    for store in (
+        DiskStore(disk, MIB),
+        Tiers(MemoryStore(MIB), DiskStore(disk, MIB)),
+        RemoteStore(remote),
+        Tiers(MemoryStore(MIB), RemoteStore(remote)),
+    ):
         later = engine(store, name, family)
         for _ in range(2):
             assert torch.equal(logits(later, 3, 1, 4), expected)
