@@ -149,7 +149,7 @@ def test_out_of_memory_evicts_tries_again_and_then_says_how_much_was_needed(
         tries.append(engine.store.nbytes)
         raise torch.OutOfMemoryError("no memory")
 
-    monkeypatch.setattr("promptcache.pipeline.prefill", failing)
+    monkeypatch.setattr("promptcache.model.steps.Growing.prefill", failing)
     with pytest.raises(OutOfMemoryError, match="bytes of attention states"):
         engine.generate_messages(messages(0, 1), max_new_tokens=1)
     assert len(tries) == 2

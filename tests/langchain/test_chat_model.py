@@ -212,7 +212,7 @@ def test_settings_that_change_answers_are_told_to_caches_and_traces(llm: ChatPro
     assert ls_params["ls_stop"] == ["x"]
 
 
-CHANGES_NO_ANSWER = {"store", "conversations", "graphs", "max_concurrent"}
+CHANGES_NO_ANSWER = {"store", "conversations", "graphs", "continuous_batching", "max_concurrent"}
 LOADED_OTHERWISE = {
     "context": "expected",
     "revision": "other",

@@ -205,6 +205,7 @@ def running(folder: Path) -> Iterator[Cluster]:
             ray.shutdown()
 
 
+@pytest.mark.stress  # three models and Ray's own processes: minutes where other tests run beside
 def test_replicas_are_asked_for_what_they_hold_and_survived_and_warmed_by_the_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

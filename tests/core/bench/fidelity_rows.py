@@ -8,7 +8,7 @@ from core.bench.made import SETTING
 from promptcache.bench.fidelity.measure import Outcome
 from promptcache.bench.fidelity.questions import About
 from promptcache.bench.fidelity.rows import FULL, Answered, FidelityRow, rows_of
-from promptcache.bench.rows import Setting
+from promptcache.bench.setting import Setting
 
 
 def answered(number: int = 0, **values: Any) -> Answered:
