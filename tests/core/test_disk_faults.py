@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
 from promptcache import DiskStore, PromptCache, Tiers
 from promptcache.kv import KV
 from promptcache.store.folder import DAMAGED, UNFINISHED
+from promptcache.store.format import DamagedFileError
+from promptcache.store.states import decoded
 from support.bare import bare
 from support.library import DOCUMENTS, messages
 from support.words import byte_tokenizer
@@ -279,3 +282,18 @@ def test_a_disk_that_fails_under_a_running_engine_fails_no_request(
     assert "cannot write attention states" in caplog.text
     assert set(store.tiers[1].keys()) <= set(there)
     assert not list(folder.glob(f"*{UNFINISHED}"))
+
+
+@pytest.mark.parametrize("wrong", ["dtype", "start"])
+def test_whole_files_that_are_no_states_of_ours_are_set_aside(tmp_path: Path, wrong: str) -> None:
+    store = DiskStore(tmp_path, MIB)
+    tensor = torch.zeros(2, 3, 4, dtype=torch.uint16 if wrong == "dtype" else torch.bfloat16)
+    start = "9" * 5_000 if wrong == "start" else "0"
+    told = {"promptcache": "1", "key": "k1", "start": start, "checksum": "none"}
+    data = save({"key.0": tensor, "value.0": tensor.clone()}, told)
+    path = store.folder.path_of("k1")
+    path.write_bytes(data)
+    assert store.get("k1") is None
+    assert not path.exists() and store.folder.damaged() == 1
+    with pytest.raises(DamagedFileError):
+        decoded(data, "k1")

@@ -19,6 +19,8 @@ VERSION = "1"
 FORMAT = "promptcache"
 KEY = "key"
 START = "start"
+LONGEST_START = 18
+"""Digits of a position, at most."""
 COST = "cost"
 CHECKSUM = "checksum"
 ALIGNMENT = 64
@@ -101,7 +103,8 @@ def check_told(told: Mapping[str, str], key: str) -> None:
         raise DamagedFileError(f"has format {told[FORMAT]!r}, where {VERSION!r} is read")
     if told.get(KEY) != key:
         raise DamagedFileError(f"holds the states of another key, {told.get(KEY)!r}")
-    if not told.get(START, "").isdecimal() or CHECKSUM not in told:
+    start = told.get(START, "")
+    if not start.isdecimal() or len(start) > LONGEST_START or CHECKSUM not in told:
         raise DamagedFileError("lacks metadata")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ def on_host(kv: KV, *, pinned: bool) -> KV:
         kv,
         keys=tuple(_on_host(tensor, pinned) for tensor in kv.keys),
         values=tuple(_on_host(tensor, pinned) for tensor in kv.values),
+        side=MappingProxyType({name: tensor.cpu() for name, tensor in kv.side.items()}),
     )
     if isinstance(moved, PackedKV):
         return replace(moved, peaks=tuple(_on_host(peaks, pinned) for peaks in moved.peaks))

@@ -67,7 +67,7 @@ def decoded(data: bytes, key: str) -> KV:
     try:
         tensors = load(data)
         length = int.from_bytes(data[:8], "little")
-        told = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        told = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError) as error:
         raise DamagedFileError(f"is no whole safetensors file: {error}") from None
     return _checked(told, tensors, key, lambda _: False)
@@ -140,6 +140,8 @@ def _states(tensors: Mapping[str, Tensor], start: int) -> KV:
     lengths += [tensor.shape[0] for tensor in side.values() if tensor.ndim]
     if len(lengths) < len(shapes) + len(side) or len(set(lengths)) != 1:
         raise DamagedFileError("holds tensors of other shapes than attention states have")
+    if not {tensor.dtype for tensor in tensors.values()} <= NAMES.keys():
+        raise DamagedFileError("holds numbers of a dtype that attention states are not kept in")
     kv = KV(
         tuple(tensors[name] for name in keys),
         tuple(tensors[name] for name in values),
