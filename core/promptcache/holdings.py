@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from promptcache.expectations import Expectations
 from promptcache.layout import ModuleRun
-from promptcache.library import ModuleLibrary
+from promptcache.library import ModuleLibrary, called
 from promptcache.shelf import Shelf
 from promptcache.store.places import places
 
@@ -109,8 +109,3 @@ class Holdings:
         self._library.delete_named(name)
         self._expectations.forget({name})
         return there or registered or marked
-
-
-def called(name: str, given: str) -> bool:
-    """Whether a module of this name is meant by another, which may leave its schema's out."""
-    return name == given or name.endswith(f".{given}")

@@ -22,24 +22,12 @@ from promptcache.pipeline import Prefilled
 from promptcache.reuse import ReusePolicy
 from support.library import DOCUMENTS, messages
 from support.reference import modular_logits, plain_logits
+from support.together import CHATS, TOGETHER
 from support.words import byte_tokenizer
 from support.zoo import FAMILIES, REFUSED, model
 
-TOGETHER = [
-    "llama", "llama_llama3", "llama_yarn", "mistral", "qwen2", "qwen3", "qwen3_moe", "phi3",
-    "gpt_neox", "cohere", "glm4", "olmo2", "stablelm", "granite", "smollm3",
-]  # fmt: skip
-"""Grouped and single heads, whole and partial rotary, interleaved, scaled, layers without."""
 ALONE = ["mistral_windowed", "gemma2", "gemma3", "falcon_alibi", "bloom", "mpt", "gpt_oss", "gpt2"]
 """Windows, soft caps, ALiBi, attention sinks, keys that cannot be moved."""
-CHATS = [
-    messages(0, 1, 2),
-    messages(2, 0, question="Why " * 9),
-    messages(5),
-    messages(3, 1, 4, 0, question="Who?"),
-    messages(2, 2),
-    [{"role": "user", "content": "Nothing of them."}],
-]
 Chats = Sequence[list[dict[str, Any]]]
 
 

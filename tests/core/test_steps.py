@@ -17,24 +17,13 @@ from promptcache.model.abreast import Abreast
 from promptcache.model.arena import Arena
 from promptcache.model.runner import ModelRunner
 from promptcache.pipeline import Prefilled
-from support.library import DOCUMENTS, messages
+from support.library import DOCUMENTS
+from support.together import CHATS, TOGETHER
 from support.words import byte_tokenizer
 from support.zoo import model
 
-TOGETHER = [
-    "llama", "llama_llama3", "llama_yarn", "mistral", "qwen2", "qwen3", "qwen3_moe", "phi3",
-    "gpt_neox", "cohere", "glm4", "olmo2", "stablelm", "granite", "smollm3",
-]  # fmt: skip
 ALONE = ["mistral_windowed", "gemma2", "gemma3", "falcon_alibi", "gpt_oss"]
 """Windows, soft caps, ALiBi, attention sinks."""
-CHATS = [
-    messages(0, 1, 2),
-    messages(2, 0, question="Why " * 9),
-    messages(5),
-    messages(3, 1, 4, 0, question="Who?"),
-    messages(2, 2),
-    [{"role": "user", "content": "Nothing of them."}],
-]
 OPTIONS: list[dict[str, Any]] = [
     {"temperature": 0},
     {"temperature": 1.5, "seed": 3},

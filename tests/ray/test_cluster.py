@@ -170,20 +170,17 @@ def free_port() -> int:
 
 
 def begin_ray(folder: str) -> None:
-    """Start Ray on this machine alone; where it cannot be started, there is nothing to test."""
-    try:
-        ray.init(
-            num_cpus=4,
-            include_dashboard=False,
-            object_store_memory=100 * 1024**2,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-            _system_config={"worker_niceness": 0},  # else 15: replicas stand still beside others
-        )
-    except Exception as error:  # whatever keeps it from starting here
-        pytest.skip(f"Ray does not start on this machine: {error}")
+    """Start Ray, on this machine alone."""
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=100 * 1024**2,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1",
+        _temp_dir=folder,
+        _system_config={"worker_niceness": 0},  # else 15: replicas stand still beside others
+    )
 
 
 @contextmanager

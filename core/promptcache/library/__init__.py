@@ -2,5 +2,6 @@
 
 from promptcache.library.keys import OWNER
 from promptcache.library.library import ModuleLibrary, Record, Source
+from promptcache.library.names import called
 
-__all__ = ["OWNER", "ModuleLibrary", "Record", "Source"]
+__all__ = ["OWNER", "ModuleLibrary", "Record", "Source", "called"]

@@ -43,7 +43,7 @@ class Names:
     def pop(self, name: str) -> set[str]:
         """Forget every module of this name, in any schema; the keys that these had."""
         with self._lock:
-            named = [n for n in self._named if n == name or n.endswith(f".{name}")]
+            named = [known for known in self._named if called(known, name)]
             return {key for n in named for key in self._named.pop(n)}
 
     def alive(self) -> dict[str, ModuleRun]:
@@ -52,6 +52,11 @@ class Names:
             named = [pair for runs in self._named.values() for pair in runs.items()]
         alive = self._store.holding([key for key, _ in named])
         return {key: run for key, run in named if key in alive}
+
+
+def called(name: str, given: str) -> bool:
+    """Whether a module of this name is meant by another, which may leave its schema's out."""
+    return name == given or name.endswith(f".{given}")
 
 
 def _only(keys: Collection[str], runs: Mapping[str, ModuleRun]) -> dict[str, ModuleRun]:

@@ -14,7 +14,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from promptcache.bench.tables import size
-from promptcache.holdings import Holdings, called
+from promptcache.holdings import Holdings
+from promptcache.library import called
 from promptcache.server.engines import Engines
 from promptcache.server.failures import Json, RefusedError
 from promptcache.store.places import tiers_of
