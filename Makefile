@@ -5,16 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check format fuzz stress stress-server bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise notebooks docs pocket clean
+.PHONY: help demo test check format fuzz stress stress-server bench-ttft bench-decode bench-scale bench-fidelity bench-kernels bench-recognise pages notebooks docs pocket clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt hatch_build.py core/promptcache/native/moves.c
 	@test -n "$(PYTHON)" || { echo "promptcache needs Python 3.11, 3.12 or 3.13"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing torch and the other dependencies into $(VENV); see 'Installing' in README.md"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@echo "Installing into $(VENV), once: torch first, then the others, some minutes each; see 'Installing' in README.md"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
@@ -59,6 +59,12 @@ bench-kernels: $(READY)  ## our attention and our moves, against other ways to d
 
 bench-recognise: $(READY)  ## how long it takes to find registered documents in a prompt
 	$(BIN)/python -m promptcache.bench.recognise
+
+pages: $(READY)  ## the pages and tables that are made of the code and of measured rows
+	$(BIN)/python scripts/architecture.py
+	$(BIN)/python scripts/reference.py
+	$(BIN)/python -m promptcache.bench.page
+	$(BIN)/python -m promptcache.bench.fidelity.page
 
 notebooks: $(READY)  ## run the cookbook from clean kernels, and keep what it shows
 	$(BIN)/python scripts/notebooks.py

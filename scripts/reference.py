@@ -12,7 +12,6 @@ from pathlib import Path
 
 import typer
 from typer.cli import get_docs_for_click
-from typer.core import TyperCommand, TyperGroup
 
 from promptcache import DiskStore, FirstK, MemoryStore, errors
 from promptcache.cli import app
@@ -54,22 +53,7 @@ def cli_page() -> str:
     text = get_docs_for_click(obj=command, ctx=context, name="promptcache", title="Command line")
     helps = "* `--help`: Show this message and exit.\n"  # every command has it
     text = re.sub(r"\*\*Options\*\*:\n\n" + re.escape(helps) + "\n", "", text).replace(helps, "")
-    for group, member in _members(command):
-        short, whole = (
-            f"* `{member.name}`: {said}\n"
-            for said in (member.get_short_help_str(), (member.help or "").partition("\n")[0])
-        )
-        assert short in text, f"{group.name} does not list {member.name}"
-        text = text.replace(short, whole)
     return MADE + text.rstrip() + "\n"
-
-
-def _members(group: TyperGroup) -> Iterator[tuple[TyperGroup, TyperCommand | TyperGroup]]:
-    """Every command with the group that lists it."""
-    for member in group.commands.values():
-        yield group, member
-        if isinstance(member, TyperGroup):
-            yield from _members(member)
 
 
 def errors_page() -> str:

@@ -8,8 +8,11 @@ import importlib
 import inspect
 import re
 import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,14 +21,14 @@ from promptcache import errors
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core" / "promptcache"
 LAYERS = [
-    "errors", "html", "segments", "kv", "rotate", "decoys", "pml", "text", "store", "layout",
-    "laying", "room", "model", "reuse", "library", "conversations", "trace", "reply", "report",
-    "background", "beside", "clock", "turns", "memory", "account", "headers", "contexts",
-    "messages", "prompts", "templates", "options", "joining", "expectations", "ranking",
-    "planning", "pipeline", "batching", "placing", "marks", "misses", "chunks", "cached", "shelf",
-    "holdings", "refining", "stream", "recording", "served", "answering", "asking", "engine",
-    "remote", "observing", "parameters", "pocket", "bench", "store_commands", "server", "ray",
-    "cli",
+    "errors", "html", "segments", "kv", "rotate", "native", "decoys", "pml", "text", "store",
+    "layout", "laying", "room", "model", "reuse", "library", "conversations", "trace", "reply",
+    "report", "background", "beside", "clock", "turns", "memory", "account", "headers",
+    "contexts", "messages", "prompts", "templates", "options", "joining", "expectations",
+    "ranking", "planning", "pipeline", "batching", "placing", "marks", "misses", "chunks",
+    "cached", "shelf", "holdings", "refining", "stream", "recording", "served", "answering",
+    "asking", "engine", "remote", "observing", "parameters", "pocket", "bench", "store_commands",
+    "server", "ray", "cli",
 ]  # fmt: skip
 """Low to high: a file imports only from its own layer and from those before it."""
 UPWARD = {("model", "pocket")}
@@ -89,6 +92,18 @@ def test_markup_and_text_segments_need_no_torch() -> None:
             assert not [n for n in imported(path) if n.split(".")[0] == "torch"], path
 
 
+def test_clients_of_a_server_and_what_stands_before_replicas_load_no_torch() -> None:
+    light = ["remote.engine", "ray.ingress", "ray.register", "ray.routing", "ray.settings"]
+    names = ", ".join(f"promptcache.{name}" for name in light)
+    said = f"import sys, {names}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
+
+
+def test_every_exported_name_is_listed_before_it_was_asked_for() -> None:
+    said = "import promptcache as p; assert not set(p.__all__) - set(dir(p))"
+    assert subprocess.run([sys.executable, "-c", said], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_exported_names_are_sorted_and_exist(name: str) -> None:
     module = importlib.import_module(name)
@@ -148,6 +163,8 @@ def _settings_restored() -> Iterator[None]:
 def test_python_blocks_of_a_page_run_one_after_another(page: str) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.M)
     assert blocks
-    scope: dict[str, object] = {"__name__": "page"}
+    scope: dict[str, Any] = {"__name__": "page"}
     for block in blocks:
         exec(compile(block, page, "exec"), scope)
+    if "reply" in scope:
+        assert "412 metres" in scope["reply"].text  # a reader who tries it sees the right answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated
 
@@ -23,24 +24,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.add_typer(bench, name="bench")
-app.command()(check)
-for command in (encode, ls, inspect, verify, gc, export, serve, key):
-    app.command()(command)
-app.command("import")(import_)
 
 
-def main() -> None:
-    """Run the command line; an error that a user caused ends in one sentence and status 1."""
-    try:
-        app()
-    except PromptCacheError as error:
-        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-        console.print(f"error: {error}", soft_wrap=True)
-        raise SystemExit(1) from None
-
-
-@app.command()
 def lint(
     files: Annotated[list[Path], typer.Argument(help="PML files: schemas or prompts.")],
     model: Annotated[
@@ -53,7 +38,6 @@ def lint(
     raise typer.Exit(run(files, Console(), count=_counter(model)))
 
 
-@app.command()
 def translate(
     prompt: Annotated[
         str,
@@ -94,7 +78,6 @@ def translate(
     typer.echo(markup, nl=False)
 
 
-@app.command()
 def probe(
     model: Annotated[str, typer.Argument(help='"pocket", a folder, or a hub name.')],
 ) -> None:
@@ -114,7 +97,6 @@ def probe(
         console.print(f"limit      {movement.limit} tokens: {movement.limited_by}", markup=False)
 
 
-@app.command()
 def demo(
     docs: Annotated[
         Path | None, typer.Option(help="A folder of your own .md or .txt files.")
@@ -139,3 +121,27 @@ def _counter(model: str | None):  # type: ignore[no-untyped-def]
     from promptcache.text.tokenize import SegmentTokenizer
 
     return SegmentTokenizer(load_tokenizer(model)).count
+
+
+def main() -> None:
+    """Run the command line; an error that a user caused ends in one sentence and status 1."""
+    try:
+        app()
+    except PromptCacheError as error:
+        console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+        console.print(f"error: {error}", soft_wrap=True)
+        raise SystemExit(1) from None
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo, "probe": probe, "check": check, "lint": lint, "translate": translate,
+    "encode": encode, "ls": ls, "inspect": inspect, "verify": verify, "gc": gc, "export": export,
+    "import": import_, "serve": serve, "key": key,
+}  # fmt: skip
+"""In the order in which the help lists them."""
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+app.add_typer(bench, name="bench", short_help=bench.info.help)
+for listed in (*app.registered_commands, *bench.registered_commands):
+    # Of a long sentence the list of commands would show the beginning.
+    listed.short_help = " ".join((getdoc(listed.callback) or "").partition("\n\n")[0].split())

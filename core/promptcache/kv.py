@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from torch import Tensor, cat
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SENSITIVITY = "sensitivity"
 """A side tensor `[tokens]`, float32: how much each token's states change with what is before."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class KV:
     """The attention states of one run of tokens, as the model computed them.
 
@@ -25,7 +27,8 @@ class KV:
     position that the first token had when it was computed. `side` holds what a reuse policy keeps
     with a module, each tensor `[tokens, ...]`. `cost` is how long encoding took, in seconds, None
     where that is not known. `compression` names the one that holds these values with no more loss.
-    Parts of a run have neither.
+    `origin` says in words what they are the states of, where that is known. Parts of a run have
+    none of these.
     """
 
     keys: tuple[Tensor, ...]
@@ -34,6 +37,7 @@ class KV:
     side: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
     cost: float | None = None
     compression: str = ""
+    origin: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         assert len(self.keys) == len(self.values) > 0
@@ -79,6 +83,8 @@ class KV:
 
 def join(parts: Sequence[KV]) -> KV:
     """The states of runs that stood one after the other, as one run."""
+    from torch import cat  # here, so that what only names states needs no torch
+
     assert parts
     assert all(b.start == a.start + a.tokens for a, b in pairwise(parts))
     assert len({frozenset(part.side) for part in parts}) == 1

@@ -8,20 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import overload
+from typing import Protocol, overload
 
 from promptcache.html import block, rows_table
 from promptcache.reply import Reply
-from promptcache.stream import Stream
+
+
+class Replying(Protocol):
+    """A request that has a reply: a stream, of an engine here or of one behind a URL."""
+
+    @property
+    def reply(self) -> Reply:
+        """What is answered, as far as that is known."""
 
 
 class Recording(Sequence[Reply]):
     """Replies in the order in which their requests began; one that still runs as far as it is."""
 
     def __init__(self) -> None:
-        self._streams: list[Stream] = []
+        self._streams: list[Replying] = []
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: Replying) -> None:
         """Take a request in."""
         self._streams.append(stream)
 
@@ -71,8 +78,12 @@ class Recordings:
             with self._lock:
                 self._open = [other for other in self._open if other is not recording]
 
-    def add(self, stream: Stream) -> None:
-        """Let every open recording have this request."""
+    def now(self) -> tuple[Recording, ...]:
+        """The recordings that are open at this moment."""
         with self._lock:
-            for recording in self._open:
-                recording.add(stream)
+            return tuple(self._open)
+
+    def add(self, stream: Replying) -> None:
+        """Let every open recording have this request."""
+        for recording in self.now():
+            recording.add(stream)

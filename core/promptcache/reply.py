@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from promptcache.html import Html, block, element, joined
-from promptcache.model.decode import FinishReason
 from promptcache.text.callforms import InvalidCall, ToolCall
 from promptcache.trace import Trace
 from promptcache.trace.html import trace_html
+
+if TYPE_CHECKING:
+    from promptcache.model.decode import FinishReason
 
 
 class Stage(StrEnum):
@@ -30,6 +33,9 @@ class Stage(StrEnum):
     """The forward over everything that is not reused."""
     SAMPLE = "sample"
     """Choosing the first token."""
+
+    def __repr__(self) -> str:
+        return repr(self.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,12 +38,16 @@ class Rotation:
         span = 2 * len(self.frequencies)
         return span < key_dim or (span == key_dim and not self.last)
 
+    def angles(self, distances: Sequence[int]) -> Tensor:
+        """Radians by which each pair turns over each distance, `[distances, pairs]`, float64."""
+        frequencies = self.frequencies.double().cpu()
+        return torch.tensor(distances, dtype=torch.float64)[:, None] * frequencies
+
     def turns(
         self, distances: Sequence[int], key_dim: int, device: torch.device | None = None
     ) -> list[Turn]:
         """The moves by these distances, their angles worked out at once, for keys on `device`."""
-        frequencies = self.frequencies.double().cpu()
-        angles = torch.tensor(distances, dtype=torch.float64)[:, None] * frequencies
+        angles = self.angles(distances)
         width = torch.ones(len(distances), key_dim, dtype=torch.float64)
         for half in self.pairs(width):
             half.copy_(angles.cos())
@@ -54,14 +58,16 @@ class Rotation:
 
     def pairs(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The two members of every pair, each `[..., pairs]`, as views of `keys`."""
-        turning = keys[..., self._first(keys) : self._first(keys) + 2 * len(self.frequencies)]
+        first = self.first(keys.shape[-1])
+        turning = keys[..., first : first + 2 * len(self.frequencies)]
         if self.interleaved:
             return turning[..., 0::2], turning[..., 1::2]
-        first, second = turning.chunk(2, dim=-1)
-        return first, second
+        half, other = turning.chunk(2, dim=-1)
+        return half, other
 
-    def _first(self, keys: Tensor) -> int:
-        return keys.shape[-1] - 2 * len(self.frequencies) if self.last else 0
+    def first(self, key_dim: int) -> int:
+        """The first dimension that turns."""
+        return key_dim - 2 * len(self.frequencies) if self.last else 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,9 +45,15 @@ def around(
     model_name: object,
     options: Mapping[str, Any],
 ) -> PromptCache:
-    """The engine for a model that is in memory. Raises OptionError where half of it is missing, or
-    where `options` say how files are read.
+    """The engine for a model that is in memory. Raises OptionError where half of it is missing or
+    only named, or where `options` say how files are read.
     """
+    for given, value in (("model", model), ("tokenizer", tokenizer)):
+        if isinstance(value, str | PathLike):
+            raise OptionError(
+                f"{given}={fspath(value)!r} is a name, and {given}= takes an object; give the name "
+                f"as {given}_name={fspath(value)!r}"
+            )
     if model is None:
         raise OptionError("tokenizer= was given without model=; promptcache takes both objects")
     if tokenizer is None:

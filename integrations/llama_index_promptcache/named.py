@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llama_index.core.prompts import BasePromptTemplate
 
-from llama_index_promptcache.settings import DOCUMENT_VARIABLES
+from llama_index_promptcache.fields import DOCUMENT_VARIABLES
 from llama_index_promptcache.templates import schema_from_prompt
 from promptcache.errors import TemplateError
 from promptcache.pml import write

@@ -13,9 +13,9 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.llms import LLM, ChatMessage, MockLLM
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, LangchainPromptTemplate
 
+from llama_index_promptcache.fields import DOCUMENT_VARIABLES
 from llama_index_promptcache.marking import DIGITS, Marks, Render, chosen_by
 from llama_index_promptcache.messages import to_engine
-from llama_index_promptcache.settings import DOCUMENT_VARIABLES
 from promptcache.errors import TemplateError, kind_of, valid
 from promptcache.pml import Schema
 from promptcache.templates import (

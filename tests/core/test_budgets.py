@@ -6,12 +6,17 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import Tensor
 
 from promptcache import DiskStore, MemoryStore, Store, Tiers
+from promptcache.kv import KV
+from promptcache.layout import ModuleRun
+from promptcache.library.encoding import Encoder
 from support import cycling
 
 HEAD_DIM = 16
@@ -50,6 +55,49 @@ def test_tensors_never_take_more_than_the_budget_and_the_arena_in_flight(
         store.flush()
         on_disk = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
         assert BUDGET < on_disk <= 2 * BUDGET + 8
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_requests_at_once_take_an_arena_each_beside_the_budget_and_no_more_are_at_once(
+    tmp_path: Path, lasting: bool
+) -> None:
+    at_once = 3
+    store: Store = MemoryStore(BUDGET)
+    if lasting:
+        store = Tiers(store, DiskStore(tmp_path, 2 * BUDGET), waiting=MODULE)
+    cache = cycling.engine(store, head_dim=HEAD_DIM, at_once=at_once)
+    cache.cache_documents(cycling.TEXTS, progress=False)
+    gc.collect()
+    before = tensor_bytes()
+    taken: list[int] = []
+    most = cycling.cycle_at_once(cache, 15, at_once, lambda: taken.append(tensor_bytes() - before))
+    assert most == at_once
+    assert BUDGET + ARENA < max(taken) <= BUDGET + at_once * ARENA + MODULE * lasting
+    store.check_integrity()
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_full_store_makes_room_before_what_it_lacks_is_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool
+) -> None:
+    memory = MemoryStore(BUDGET)
+    store: Store = Tiers(memory, DiskStore(tmp_path, BUDGET)) if lasting else memory
+    cache = cycling.engine(store, head_dim=HEAD_DIM)
+    cache.cache_documents(cycling.TEXTS, progress=False)
+    cycling.cycle(cache, 6, lambda _: None)
+    assert memory.nbytes > 0.8 * BUDGET
+    taken: list[int] = []
+    states = Encoder.states
+
+    def watched(self: Encoder, runs: Sequence[ModuleRun], *given: Any) -> list[KV]:
+        taken.append(memory.nbytes + sum(map(self.nbytes, runs)))
+        return states(self, runs, *given)
+
+    monkeypatch.setattr(Encoder, "states", watched)
+    cycling.cycle(cache, 10, lambda _: None)
+    assert len(taken) >= 10
+    assert max(taken) <= BUDGET
+    assert memory.nbytes > 0.8 * BUDGET, "what was made room for is not used"
 
 
 def of_status(process: int, name: str) -> int:

@@ -72,6 +72,14 @@ def test_without_a_command_the_help_names_all_of_them(cli: Cli) -> None:
         assert command in out + err
 
 
+@pytest.mark.parametrize("group", [(), ("bench",)])
+def test_a_list_of_commands_cuts_no_sentence(cli: Cli, group: tuple[str, ...]) -> None:
+    _, out, err = cli(*group, "--help")
+    listed = (out + err).partition("Commands:")[2]
+    assert listed.count("\n") > 5
+    assert "..." not in listed
+
+
 def test_translate_writes_the_schema_of_a_prompt_program(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,7 +116,7 @@ def test_numbers_are_off_by_half_a_step_of_their_group_and_packing_loses_no_more
             assert torch.equal(after.abs().amax((1, 2), keepdim=True), peak)
     assert (kept.compression, kept.start, kept.cost) == (name, kv.start, kv.cost)
     small = packed(kept)
-    assert small.nbytes < 0.75 * kv.nbytes
+    assert small.nbytes < 0.75 * kv.nbytes or kv.tokens < 8  # peaks take as much as they save
     assert bits(unpacked(small)) == bits(kept) == bits(rounded(kept, name))
     assert torch.equal(unpacked(small).side["rank"], kv.side["rank"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -270,21 +271,71 @@ def test_what_the_disk_is_too_slow_for_is_written_later(
     assert sorted(store.tiers[1].keys()) == [f"k{number}" for number in range(9)]
 
 
-def test_a_file_is_read_through_as_often_as_it_was_asked_for(tmp_path: Path) -> None:
-    for verify, served in (
-        ("first", [True, True]),
-        ("always", [True, False]),
-        ("never", [True] * 2),
-    ):
-        store = DiskStore(tmp_path / verify, MIB, verify=verify)
-        store.put("a", states())
-        found = [store.get("a") is not None]
-        path = store.folder.path_of("a")
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data)
-        found.append(store.get("a") is not None)
-        assert found == served
+@pytest.mark.parametrize(("verify", "times"), [("first", 1), ("always", 3), ("never", 0)])
+def test_a_file_is_read_through_as_often_as_it_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: str, times: int
+) -> None:
+    DiskStore(tmp_path, MIB).put("a", states())
+    read_through = []
+    checksum = files.checksum
+    monkeypatch.setattr(files, "checksum", lambda *a: read_through.append(a) or checksum(*a))
+    store = DiskStore(tmp_path, MIB, verify=verify)
+    for _ in range(3):
+        assert_equal(store.get("a"), states())
+    assert len(read_through) == times
+
+
+def written_to(path: Path, damaged: bytes) -> None:
+    path.write_bytes(damaged)
+
+
+def renamed_over(path: Path, damaged: bytes) -> None:
+    """Another file by this name: its number may be one that this name's file had before."""
+    for data in (path.read_bytes(), damaged):
+        path.with_name("other").write_bytes(data)
+        path.with_name("other").replace(path)
+
+
+@pytest.mark.parametrize("change", [written_to, renamed_over])
+def test_a_file_that_was_read_through_is_not_trusted_when_it_is_another_one(
+    tmp_path: Path, change: Callable[[Path, bytes], None]
+) -> None:
+    store = DiskStore(tmp_path, MIB)
+    store.put("a", states())
+    assert_equal(store.get("a"), states())
+    path = store.folder.path_of("a")
+    data = path.read_bytes()
+    change(path, data[:-1] + bytes([data[-1] ^ 1]))
+    assert store.get("a") is None
+    assert store.folder.damaged() == 1
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_what_is_put_again_repairs_a_file_that_is_damaged_behind_its_header(
+    tmp_path: Path, read_before: bool
+) -> None:
+    store = DiskStore(tmp_path, MIB)
+    store.put("a", states())
+    if read_before:
+        store.get("a")
+    path = store.folder.path_of("a")
+    data = path.read_bytes()
+    renamed_over(path, data[:-1] + bytes([data[-1] ^ 1]))
+    assert store.put("a", states())
+    assert path.read_bytes() == data
+    assert_equal(DiskStore(tmp_path, MIB).get("a"), states())
+
+
+def test_using_a_file_is_no_reason_to_read_it_through_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = DiskStore(tmp_path, MIB)
+    store.put("a", states())
+    store.get("a")
+    monkeypatch.setattr(files, "checksum", lambda *_: pytest.fail("it was read through"))
+    with ThreadPoolExecutor(1) as other:
+        for _ in range(3):
+            assert_equal(other.submit(store.get, "a").result(), states())
 
 
 def test_settings_that_no_disk_tier_can_have_are_refused(tmp_path: Path) -> None:

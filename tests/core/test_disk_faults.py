@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,7 +24,7 @@ from promptcache import DiskStore, PromptCache, Tiers
 from promptcache.kv import KV
 from promptcache.store.folder import DAMAGED, UNFINISHED
 from promptcache.store.format import DamagedFileError
-from promptcache.store.states import decoded
+from promptcache.store.states import decoded, told_by
 from support.bare import bare
 from support.library import DOCUMENTS, messages
 from support.words import byte_tokenizer
@@ -205,16 +208,12 @@ def test_a_file_that_cannot_be_read_is_a_miss_and_said_once(
     with monkeypatch.context() as patch:
         patch.setattr("promptcache.store.states.safe_open", unmapped)
         assert [store.get(f"k{number}") for number in range(3)] == [None] * 3
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            told_by(store.folder.path_of("k1"))
+        assert store.put("k1", states(1))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "cannot read attention states" in caplog.text
     assert all(is_right(store.get(f"k{number}"), number) for number in range(3))
-
-
-def full(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    def no_room(handle: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    patch.setattr(os, "fsync", no_room)
 
 
 def larger_than_allowed(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -224,7 +223,7 @@ def larger_than_allowed(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def read_only(folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Permissions do not bind root: calls that change something fail as on a read-only disk."""
+    """Calls that change something fail as on a read-only disk, also where none can be mounted."""
     plain = os.open
 
     def refusing(path: str | Path, flags: int, *rest: int, **named: int) -> int:
@@ -251,7 +250,7 @@ def _limits_restored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_limits_restored")
-@pytest.mark.parametrize("fault", [full, larger_than_allowed, read_only, deleted])
+@pytest.mark.parametrize("fault", [larger_than_allowed, read_only, deleted])
 def test_a_disk_that_fails_under_a_running_engine_fails_no_request(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -282,6 +281,41 @@ def test_a_disk_that_fails_under_a_running_engine_fails_no_request(
     assert "cannot write attention states" in caplog.text
     assert set(store.tiers[1].keys()) <= set(there)
     assert not list(folder.glob(f"*{UNFINISHED}"))
+
+
+NAMESPACE = ["unshare", "--map-root-user", "--mount"]
+
+
+def can_mount() -> bool:
+    """Whether a process may have file systems of its own, as any may on most kinds of Linux."""
+    try:
+        subprocess.run([*NAMESPACE, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+@pytest.mark.skipif(not can_mount(), reason="no file system of one's own can be mounted")
+def test_requests_are_answered_on_a_disk_that_is_full_and_on_one_that_is_read_only(
+    tmp_path: Path,
+) -> None:
+    ran = subprocess.run(
+        [*NAMESPACE, sys.executable, "-m", "support.small_disk", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    full, read_only = json.loads(ran.stdout)
+    for (fault, right, warned, kept), error in (
+        (full, "No space left on device"),
+        (read_only, "Read-only file system"),
+    ):
+        assert right, fault
+        assert len(warned) == 1 and error in warned[0], (fault, warned)
+        assert 0 < kept < len(DOCUMENTS) + 1, fault
+    assert full[3] == read_only[3]
 
 
 @pytest.mark.parametrize("wrong", ["dtype", "start"])

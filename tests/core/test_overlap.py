@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from promptcache import Exact, HostStore, MemoryStore, Modular, PromptCache
 from promptcache.clock import Clock
-from promptcache.kv import KV
-from promptcache.model import assembly
-from promptcache.model.arena import Arena, LayerShape
-from promptcache.model.assembly import assemble_beside, assemble_here
-from promptcache.model.spare import SpareMemory
+from promptcache.model.arena import Arena
+from promptcache.model.assembly import assemble_beside
 from promptcache.reuse import ReusePolicy
-from promptcache.rotate import Rotation, moved
+from support.arenas import HALVES, PAIRS, Poisoned, shapes, states
 from support.lanes import Later
 from support.reference import modular_logits, plain_logits
 from support.words import byte_tokenizer
@@ -44,15 +38,6 @@ PROMPTS = [
     '<prompt schema="trip"><note/><plan days="3 days"/><miami/>And then?</prompt>',
     '<prompt schema="trip"><miami/><plan days="12"/>Say more.</prompt>',
 ]
-
-
-class Poisoned(SpareMemory):
-    """Memory in which whatever is read before it was written is not a number."""
-
-    def tensors(
-        self, shapes: Sequence[tuple[int, ...]], dtype: torch.dtype, owner: object
-    ) -> list[Tensor]:
-        return [tensor.fill_(torch.nan) for tensor in super().tensors(shapes, dtype, owner)]
 
 
 def late_engine(family: str, **options: Any) -> tuple[PromptCache, Later]:
@@ -82,26 +67,6 @@ def test_logits_are_the_references_however_late_copies_are_made(
     assert lane.done == lane.asked > 0
 
 
-def states(shapes: Sequence[LayerShape], tokens: int, start: int) -> KV:
-    generator = torch.Generator().manual_seed(tokens * 1000 + start)
-    keys, values = (
-        tuple(
-            torch.randn(shape.kv_heads, tokens, dim(shape), generator=generator).to(shape.dtype)
-            for shape in shapes
-        )
-        for dim in (lambda s: s.key_dim, lambda s: s.value_dim)
-    )
-    return KV(keys, values, start)
-
-
-def shapes(dtype: torch.dtype) -> list[LayerShape]:
-    return [LayerShape(2, 8, 8, dtype, CPU), LayerShape(1, 16, 4, dtype, CPU)] * 2
-
-
-HALVES = Rotation(torch.tensor([1.0, 0.3, 0.01]))
-PAIRS = Rotation(torch.tensor([0.7, 0.2]), interleaved=True, last=True)
-
-
 def test_each_layer_waits_for_its_own_states_and_for_no_later_ones() -> None:
     kinds = shapes(torch.float32)
     arena = Arena(kinds, capacity=12)
@@ -122,44 +87,6 @@ def test_each_layer_waits_for_its_own_states_and_for_no_later_ones() -> None:
     arena.aim([11], 12)
     arena.layers[0].update(torch.zeros(1, 2, 1, 8), torch.zeros(1, 2, 1, 8))
     assert (arena.layers[0].keys[0, :, 11] == 0).all()  # states come once, not at every forward
-
-
-@given(
-    pieces=st.lists(
-        st.tuples(st.integers(1, 6), st.integers(0, 30), st.integers(0, 3)), min_size=1, max_size=5
-    ),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
-    at_once=st.sampled_from([1, 500, 2 << 20]),
-    near=st.sampled_from([0, 64]),
-    data=st.data(),
-)
-@settings(max_examples=60, deadline=None)
-def test_states_that_are_turned_at_once_are_those_moved_one_module_after_another(
-    pieces: list[tuple[int, int, int]],
-    dtype: torch.dtype,
-    at_once: int,
-    near: int,
-    data: st.DataObject,
-) -> None:
-    kinds = shapes(dtype)
-    moves, position = [], 0
-    for tokens, start, cut in pieces:
-        whole = states(kinds, tokens + cut, start)
-        moves.append((position, whole.slice(cut, cut + tokens)))
-        position += tokens + data.draw(st.integers(0, 2))
-    rotations = [HALVES, PAIRS, None, PAIRS]
-    here, beside = (Arena(kinds, capacity=position, spare=Poisoned()) for _ in range(2))
-    with patch.multiple(assembly, AT_ONCE=at_once, NEAR=near):
-        assemble_here(here, data.draw(st.permutations(moves)), rotations, None)
-    assemble_beside(beside, moves, rotations, None, Later())
-    beside.settle()
-    for place, kv in moves:
-        span = slice(place, place + kv.tokens)
-        for index, rotation in enumerate(rotations):
-            keys = moved(kv.keys[index], rotation, place - kv.start)
-            for arena in (here, beside):
-                assert arena.layers[index].keys[0, :, span].equal(keys)
-                assert arena.layers[index].values[0, :, span].equal(kv.values[index])
 
 
 def test_a_forward_that_fails_leaves_no_copy_behind(monkeypatch: pytest.MonkeyPatch) -> None:

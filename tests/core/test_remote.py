@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -136,9 +137,16 @@ def test_urls_that_nothing_can_open_are_refused_and_say_what_to_install(
 
 
 def test_settings_of_remotes_and_tiers_are_checked() -> None:
-    for setting in ("timeout", "write_timeout", "rest", "workers"):
-        with pytest.raises(OptionError, match=f"{setting}=0"):
-            RemoteStore("memory://x", **{setting: 0})
+    for setting in ("timeout", "write_timeout", "rest"):
+        for value in (0, math.inf, math.nan, 1e12, True, "5"):
+            with pytest.raises(OptionError, match=f"{setting}={value!r}.*seconds, more than 0"):
+                RemoteStore("memory://x", **{setting: value})
+    for value in (0, 0.5, True, math.inf):
+        with pytest.raises(OptionError, match=f"workers={value!r}.*1 or more"):
+            RemoteStore("memory://x", workers=value)  # type: ignore[arg-type]
+    for value in (-1, 0.5):
+        with pytest.raises(OptionError, match=f"waiting={value!r}.*0 or more"):
+            Tiers(MemoryStore(MIB), waiting=value)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="'memory' is no tier"):
         Tiers("memory")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="no tier"):

@@ -24,6 +24,7 @@ from promptcache.store import (
     Store,
     Tiers,
 )
+from promptcache.store.expecting import room_for
 from promptcache.store.places import places, tiers_of
 
 Tier = Callable[[int], Store]
@@ -276,6 +277,29 @@ def test_states_of_unknown_cost_count_as_the_others_do() -> None:
     store.put("d", states(1))
     store.put("e", states(1))
     assert store.keys() == ["c", "d", "e"]
+
+
+def test_room_is_made_for_states_on_their_way_and_none_for_those_that_never_fit() -> None:
+    store = MemoryStore(4 * BYTES_PER_TOKEN)
+    for name in "abcd":
+        store.put(name, states(1))
+    with room_for(store, [BYTES_PER_TOKEN, 5 * BYTES_PER_TOKEN, BYTES_PER_TOKEN]) as take:
+        assert store.keys() == ["c", "d"]
+        store.put("other", states(1))
+        assert store.keys() == ["d", "other"]
+        take()
+        store.put("first", states(1))
+        assert store.keys() == ["d", "other", "first"]
+        take()
+        assert not store.put("larger than all", states(5))
+        assert store.keys() == ["d", "other", "first"]
+    store.put("last", states(1))  # what did not come needs no room any more
+    assert store.keys() == ["d", "other", "first", "last"]
+    for name in "other", "first", "last":
+        store.pin(name)
+    with room_for(store, [2 * BYTES_PER_TOKEN]):
+        assert store.keys() == ["d", "other", "first", "last"], "pins leave no such room"
+    store.check_integrity()
 
 
 def test_slices_of_states_join_to_the_whole() -> None:

@@ -15,6 +15,7 @@ import torch
 
 from promptcache import DiskStore, PromptCache
 from promptcache.kv import KV
+from promptcache.store import states
 from promptcache.store.folder import DAMAGED
 from support.commands import Cli
 from support.library import DOCUMENTS, SYSTEM, messages
@@ -73,6 +74,8 @@ def test_gc_keeps_a_budget_and_what_was_used_last(cli: Cli, kept: Path) -> None:
         (("verify", "nowhere"), "no folder 'nowhere'"),
         (("gc", ".", "--budget", "much"), "'much' is no number of bytes"),
         (("gc", ".", "--budget", "2XB"), "'2XB' is no number of bytes"),
+        (("gc", ".", "--budget", "9" * 400), "is no number of bytes; expected for example 2GB"),
+        (("gc", ".", "--budget", "9" * 5_000), "is no number of bytes; expected for example 2GB"),
     ],
 )
 def test_what_is_no_folder_or_no_budget_is_one_sentence(
@@ -90,7 +93,8 @@ def test_inspect_shows_what_one_module_is_and_whether_it_is_whole(cli: Cli, kept
     status, out, _ = cli("inspect", kept, "cccc")
     assert status == 0
     for name, value in {
-        "key": "cccc-4", "model": "cccc", "tokens": "5, encoded from position 7 on",
+        "key": "cccc-4", "owner": "cccc", "model": "unknown", "token ids": "unknown",
+        "tokens": "5, encoded from position 7 on",
         "states": "1 layers, 2 heads of 64 in the first, F16", "kept beside": "rank",
         "encoding took": "0.25 s", "checksum": "crc32:", "state": "whole",
     }.items():  # fmt: skip
@@ -101,6 +105,26 @@ def test_inspect_shows_what_one_module_is_and_whether_it_is_whole(cli: Cli, kept
     assert status == 1
     assert "damaged: it is no whole safetensors file" in out
     assert path.exists()
+
+
+def test_files_by_names_that_no_key_has_are_named_once_and_left_alone(
+    cli: Cli, kept: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = ["my weights.kv.safetensors", "process-1.kv.safetensors"]
+    for name in foreign:
+        (kept / name).write_bytes(b"not ours")
+    for command, expected in {
+        ("ls", kept): "3 modules of 2 models",
+        ("verify", kept): "3 of 3 files are whole",
+        ("export", kept, tmp_path / "all.tar"): "62.7 kB",
+        ("gc", kept, "--budget", "0"): "62.7 kB freed",
+    }.items():
+        caplog.clear()
+        status, out, _ = cli(*command)
+        assert (status, expected in out) == (0, True), out
+        [record] = caplog.records
+        assert "2 files whose names are those of no key, 'my weights.kv.saf" in record.message
+    assert {path.name for path in kept.glob("*.safetensors")} == set(foreign)
 
 
 @pytest.fixture
@@ -159,6 +183,21 @@ def test_an_import_keeps_the_budget_and_the_modules_used_last(
     assert status == 1
     assert "aaaa-1 has 31,168 bytes, more than the budget" in out
     assert DiskStore(tmp_path / "small", MIB).nbytes <= 20_000
+
+
+def test_an_import_never_takes_more_than_the_budget_not_even_while_it_checks(
+    cli: Cli, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    decoded = states.decoded
+
+    def watched(data: bytes, key: str) -> KV:
+        taken.append(sum(path.stat().st_size for path in (tmp_path / "there").rglob("*")))
+        return decoded(data, key)
+
+    monkeypatch.setattr(states, "decoded", watched)
+    assert cli("import", archive, tmp_path / "there", "--budget", "33kB")[0] == 0
+    assert len(taken) == 3 and max(taken) <= 33_000
 
 
 def test_what_the_folder_has_already_is_not_replaced(
@@ -261,7 +300,7 @@ def test_an_archive_that_no_export_wrote_is_refused_and_nothing_of_it_is_used(
     assert message in err
     assert "Traceback" not in err
     assert {path for path in tmp_path.rglob("*") if "there" not in path.parts} == before
-    left = {path.name for path in (tmp_path / "there").rglob("*")} - {".kv.lock", ".kv.import.lock"}
+    left = {path.name for path in (tmp_path / "there").rglob("*")} - {".kv.lock"}
     assert left <= {"aaaa-1.kv.safetensors"}
 
 
@@ -340,6 +379,26 @@ def test_documents_that_were_encoded_ahead_are_all_found_by_a_later_engine(
     reply = cache.generate_messages(messages(3, 0, 5), max_new_tokens=1)
     assert reply.usage.encoded == 0
     assert {span.tier for span in reply.trace.spans if span.module} == {"disk"}
+
+
+def test_inspect_shows_of_which_model_and_text_a_module_is(
+    cli: Cli, tmp_path: Path, tiny: Path
+) -> None:
+    store = DiskStore(tmp_path / "store", MIB)
+    cache = PromptCache.from_pretrained(tiny, store=store)
+    cache.cache_documents(DOCUMENTS[:1], preamble=SYSTEM, progress=False)
+    ids = [str(each) for each in cache.token_ids(DOCUMENTS[0])]
+    told = {key: kv.origin for key in store.keys() if (kv := store.get(key))}  # noqa: SIM118
+    [key] = [key for key, origin in told.items() if origin["tokens"] == " ".join(ids)]
+    status, out, _ = cli("inspect", store.folder.path, key, "--tokenizer", tiny)
+    assert status == 0
+    assert re.fullmatch(r"[0-9a-f]{40}", told[key]["model"])
+    assert re.search(rf"^model +{told[key]['model']} *$", out, re.M)
+    shown = " ".join(ids[:12])
+    assert re.search(rf"^token ids +{shown} and {len(ids) - 12} more *$", out, re.M)
+    assert re.search(rf"^text +'{re.escape(DOCUMENTS[0])}' *$", out, re.M)
+    status, _, err = cli("inspect", tmp_path / "store", key, "--tokenizer", tmp_path)
+    assert (status, "Traceback" in err) == (1, False)
 
 
 @pytest.mark.parametrize(

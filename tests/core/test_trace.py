@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from promptcache import PromptCache, Provenance, Span, Trace
+from promptcache import PromptCache, Provenance, Reply, Span, Stage, Trace, Usage
 from support.words import byte_tokenizer
 from support.zoo import model
 
@@ -28,6 +28,12 @@ def test_the_table_has_a_line_for_every_span(trace: Trace) -> None:
     assert len(str(trace).splitlines()) == len(trace) + 1
     assert "exact" in str(trace)
     assert "What?" in str(trace)
+
+
+def test_a_reply_that_is_printed_whole_does_not_bury_its_answer(trace: Trace) -> None:
+    reply = Reply("Yes.", Usage(new=5), trace, 0.5, {Stage.PREFILL: 0.5}, "stop", (1,))
+    assert len(repr(reply)) < 400
+    assert "{'prefill': 0.5}" in repr(reply)
 
 
 def test_the_coloured_form_shows_the_prompt_verbatim_with_a_legend(trace: Trace) -> None:

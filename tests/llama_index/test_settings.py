@@ -22,9 +22,9 @@ from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index.core.types import BaseOutputParser, PydanticProgramMode
 
 from llama_index_promptcache import PromptCacheLLM
+from llama_index_promptcache.fields import ALIASES
 from llama_index_promptcache.llm import UNLIMITED
 from llama_index_promptcache.loading import OF_LOADING
-from llama_index_promptcache.settings import ALIASES
 from promptcache import Exact, MemoryStore, NoReuse, PromptCache, ReusePolicy
 from promptcache.errors import ModelError, OptionError, PromptCacheError
 from support.llama import unspeakable
@@ -140,6 +140,8 @@ def test_each_name_has_one_place() -> None:
         ({"device_map": {"a": 0, "b": 1}}, "is not one device; promptcache serves models that"),
         ({"device_map": 1.5}, "device_map=1.5 is not one device"),
         ({"engine": "pocket"}, "engine='pocket' is not a PromptCache"),
+        ({"model": "pocket"}, "give the name as model_name='pocket'"),
+        ({"tokenizer": Path("x")}, "give the name as tokenizer_name='x'"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_name_and_value_before_anything_is_loaded(

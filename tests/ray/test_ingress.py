@@ -7,11 +7,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from promptcache.ray.register import Register
 from promptcache.ray.replica import Replica
 from promptcache.ray.wire import Asked, Version, whole
 from promptcache.server.app import create_app
+from promptcache.server.door import METRICS
 from promptcache.server.keys import Keys, add_key
 from support.cluster import Here, client_of
 from support.serving import CHAT, OTHER, PROMPT, SCHEMA, TEXT, asked, events, marked, tiny_engines
@@ -156,11 +158,36 @@ async def test_namespaces_are_kept_apart_and_unknown_keys_stay_outside(tmp_path:
         for path in ("/v1/modules", "/v1/models", "/metrics", "/"):
             assert (await nobody.get(path)).status_code == 401
         assert (await nobody.get("/healthz")).status_code == 200
-        for path in ("/metrics", "/", "/nothing"):
+        for path in ("/", "/nothing"):
             assert (await one.get(path)).status_code == 404
+        assert (await one.get("/metrics")).status_code == 403
         too_long = await one.post(CHAT, content=b"x" * 100_001)
     assert too_long.status_code == 413
     assert {request.namespace for request in cluster.asked} == {"one"}
+
+
+async def test_figures_are_those_of_every_replica_by_its_name(tmp_path: Path) -> None:
+    key = add_key(tmp_path / "keys", METRICS)
+    keys = Keys.read(tmp_path / "keys")
+    cluster = Here([tiny_engines(), tiny_engines()], keys)
+    async with client_of(cluster, keys, key) as client:
+        for turn, count in enumerate((1, 2)):
+            cluster.chosen = turn
+            for n in range(count):
+                await client.post(CHAT, json=asked([marked(TEXT)], max_tokens=n + 3))
+        page = await client.get("/metrics")
+    assert page.status_code == 200
+    found = {family.name: family for family in text_string_to_metric_families(page.text)}
+    of_chats = {
+        sample.labels["replica"]: sample.value
+        for sample in found["promptcache_requests"].samples
+        if sample.labels["path"] == CHAT
+    }
+    assert of_chats == {"r0": 1, "r1": 2}
+    tokens = {s.labels["replica"]: s.value for s in found["promptcache_output_tokens"].samples}
+    assert tokens == {"r0": 3, "r1": 7}
+    counted = [s for s in found["promptcache_ttft_seconds"].samples if s.name.endswith("_count")]
+    assert {s.labels["replica"]: s.value for s in counted} == {"r0": 1, "r1": 2}
 
 
 def test_of_equal_changes_the_register_keeps_the_last() -> None:

@@ -132,6 +132,22 @@ def test_documents_are_registered_found_encoded_and_forgotten() -> None:
             remote.cache_documents(texts, pin=True)
 
 
+def test_a_recording_has_what_was_asked_while_it_was_open_and_read_to_its_end(
+    remote: RemoteEngine,
+) -> None:
+    with remote.recording() as replies:
+        first = remote.generate_messages(BOTH, max_new_tokens=4)
+        others = remote.batch_text(["One.", "Two."], max_new_tokens=4)
+        left = remote.stream_text("Three.", max_new_tokens=8)
+        next(left)
+        left.close()
+        read_later = remote.stream_text("Four.", max_new_tokens=4)
+    later = whole(read_later)
+    remote.generate_text("Five.", max_new_tokens=4)
+    assert (replies[0], replies[-1]) == (first, later)
+    assert sorted(reply.text for reply in replies[1:-1]) == sorted(each.text for each in others)
+
+
 @pytest.mark.parametrize(
     ("ask", "kind"),
     [

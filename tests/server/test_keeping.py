@@ -11,7 +11,8 @@ import pytest
 
 from promptcache.errors import OptionError
 from promptcache.library import encoding
-from promptcache.server.app import METRICS, create_app
+from promptcache.server.app import create_app
+from promptcache.server.door import METRICS
 from promptcache.server.keys import Keys, add_key
 from support.serving import (
     CHAT,

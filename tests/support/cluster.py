@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 from starlette.requests import Request
@@ -14,7 +15,8 @@ from promptcache.ray.register import Register
 from promptcache.ray.replica import Replica
 from promptcache.ray.trying import ReplicaLostError
 from promptcache.ray.wire import Asked, Version, Whole, whole
-from promptcache.server.app import Door, create_app
+from promptcache.server.app import create_app
+from promptcache.server.door import Door
 from promptcache.server.engines import Engines
 from promptcache.server.keys import Keys
 
@@ -44,7 +46,8 @@ class Here:
             sent += 1
 
     async def ask_all(self, asked: Asked) -> list[Whole]:
-        return [await whole(replica.answer(asked)) for replica in self.replicas]
+        answers = [await whole(replica.answer(asked)) for replica in self.replicas]
+        return [replace(answer, replica=f"r{n}") for n, answer in enumerate(answers)]
 
     async def add(self, changes: list[Asked]) -> Version:
         return self.register.add(changes)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -26,9 +28,11 @@ AROUND = 32
 """Tokens of a prompt beside each document, at most."""
 TEXTS = [f"{number:04} ".ljust(TOKENS, "abcdefghij"[number % 10]) for number in range(DOCUMENTS)]
 SYSTEM = "Answer from these.\n"
+PATIENCE = 60
+"""Seconds after which whoever still waits is taken to wait for ever."""
 
 
-def engine(store: Store, *, head_dim: int) -> PromptCache:
+def engine(store: Store, *, head_dim: int, at_once: int | None = None) -> PromptCache:
     """A small model with large attention states: `32 * 8 * head_dim` bytes a token."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -36,7 +40,8 @@ def engine(store: Store, *, head_dim: int) -> PromptCache:
         num_attention_heads=8, num_key_value_heads=8, head_dim=head_dim,
         max_position_embeddings=1024, pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    return PromptCache(LlamaForCausalLM(config).eval(), byte_tokenizer(), store=store)
+    network = LlamaForCausalLM(config).eval()
+    return PromptCache(network, byte_tokenizer(), store=store, max_concurrent=at_once)
 
 
 def module_bytes(head_dim: int) -> int:
@@ -64,7 +69,7 @@ def ask(cache: PromptCache, number: int) -> Stream:
         {"role": "system", "content": SYSTEM + "\n\n".join(chosen)},
         {"role": "user", "content": f"{number}?"},
     ]
-    return cache.stream_messages(asked, max_new_tokens=2)
+    return cache.stream_messages(asked, max_new_tokens=2, min_new_tokens=2)
 
 
 def cycle(cache: PromptCache, requests: int, during: Callable[[int], None]) -> None:
@@ -74,6 +79,36 @@ def cycle(cache: PromptCache, requests: int, during: Callable[[int], None]) -> N
             next(stream, None)
             during(number)
             list(stream)
+
+
+def cycle_at_once(cache: PromptCache, rounds: int, at_once: int, during: Callable[[], None]) -> int:
+    """Ask as often as gives so many rounds of `at_once` requests, by twice as many threads.
+
+    `during` is called while all of a round are in flight. How many were at most, all in all.
+    """
+    together = Barrier(at_once + 1, timeout=PATIENCE)
+    flying: list[int] = []
+    most = 0
+
+    def answer(number: int) -> None:
+        nonlocal most
+        with ask(cache, number) as stream:
+            flying.append(number)
+            most = max(most, len(flying))
+            together.wait()
+            together.wait()
+            flying.remove(number)
+            list(stream)
+
+    with ThreadPoolExecutor(2 * at_once) as pool:
+        asked = [pool.submit(answer, number) for number in range(rounds * at_once)]
+        for _ in range(rounds):
+            together.wait()
+            during()
+            together.wait()
+        for each in asked:
+            each.result()
+    return most
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from promptcache.bench.tables import duration
 from promptcache.kv import KV
 from promptcache.model.arena import Arena, LayerShape
 from promptcache.model.assembly import assemble_here
+from promptcache.model.blocks import InBlocks
 from promptcache.model.causal import Sight, causal_attention, folded
 from promptcache.rotate import Mover, Rotation
 
@@ -92,8 +93,14 @@ def ways_to_assemble(shape: Shape) -> dict[str, Callable[[], list[Tensor]]]:
     rotations = [Rotation(BASE ** (-torch.arange(pairs) / pairs))] * shape.layers
     _fill(other)
 
-    def turned() -> list[Tensor]:
+    def assembled() -> list[Tensor]:
         assemble_here(arena, moves, rotations, None)
+        return _content(arena)
+
+    def in_blocks() -> list[Tensor]:
+        blocks = InBlocks(moves, rotations)
+        for index, own in enumerate(arena.layers):
+            blocks.put(own.keys[0], own.values[0], index)
         return _content(arena)
 
     def by_module() -> list[Tensor]:
@@ -119,7 +126,8 @@ def ways_to_assemble(shape: Shape) -> dict[str, Callable[[], list[Tensor]]]:
         return [torch.empty_like(own).copy_(own) for own in _content(other)]
 
     return {
-        "ours: turned in blocks": turned,
+        "ours": assembled,
+        "turned in blocks, by torch": in_blocks,
         "each module moved": by_module,
         "each module copied": by_copy,
         "one bare copy": copied,

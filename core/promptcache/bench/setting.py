@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from promptcache import native
 from promptcache.bench.models import Subject
 
 PACKAGES = ("promptcache", "torch", "transformers")
@@ -49,6 +50,7 @@ def versions(more: Iterable[str] = ()) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    found["moves"] = "native" if native.usable() else "torch"
     return found
 
 

@@ -165,7 +165,7 @@ def terminal_table(rows: Sequence[Row], title: str = "") -> Table:
     table = Table(title=title or None, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(
-            column.heading, justify="left" if column.words else "right", no_wrap=column.words
+            column.heading, justify="left" if column.words else "right", no_wrap=not column.words
         )
     for row in rows:
         table.add_row(*(column.cell(row) for column in columns))

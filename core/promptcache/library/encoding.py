@@ -40,6 +40,10 @@ class Encoder:
         timed = self._efforts.timed(encoded, _times(runs[0]))
         return [rounded(kv, self._compression) for kv in timed]
 
+    def nbytes(self, run: ModuleRun) -> int:
+        """The bytes that the states of this run will have, before any are compressed."""
+        return len(run.ids) * self._traits.token_bytes
+
     def effort(self, run: ModuleRun) -> Effort | None:
         """What encoding this run would take, as far as that is known."""
         return self._efforts.of(len(run.ids), _times(run))

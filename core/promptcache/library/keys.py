@@ -7,11 +7,13 @@ own tokens.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 
 from promptcache.layout import ModuleRun
 from promptcache.model.fingerprint import Fingerprint
+from promptcache.store.format import origin
 
 FORMAT = 1
 OWNER = 16
@@ -52,6 +54,11 @@ class Keys:
                 digest.update(f"{len(tokens)}:".encode() + array("q", tokens).tobytes())
             keys[run] = f"{owner[:SHOWN].hex()}-{digest.hexdigest()}"
         return keys
+
+    def origins(self, runs: Iterable[ModuleRun]) -> dict[ModuleRun, Mapping[str, str]]:
+        """What files say of these runs: the model as it is now, and their own tokens."""
+        model = self._fingerprint.current()
+        return {run: MappingProxyType(origin(model, run.ids)) for run in runs}
 
     def beginning(self) -> str:
         """What the keys of the model as it is now begin with."""

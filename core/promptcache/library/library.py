@@ -18,6 +18,7 @@ from promptcache.model.fingerprint import Fingerprint
 from promptcache.model.runner import ModelRunner, Traits
 from promptcache.reuse import ReusePolicy
 from promptcache.store import Effort, Store
+from promptcache.store.expecting import room_for
 
 Claimed = dict[ModuleRun, tuple[str, "Future[Record | None]"]]
 """Runs whose encoding is somebody's, with their keys."""
@@ -226,15 +227,18 @@ class ModuleLibrary:
         for run in keys:
             by_context.setdefault(run.context, []).append(run)
         beginnings: dict[ModuleRun, KV] = {}
+        origins = self._keys.origins(keys)
         for context, group in sorted(by_context.items(), key=lambda item: len(item[0].ids)):
             before = None
             if context.ids:
                 start = group[0].beginning
                 before = beginnings[start] if start in beginnings else self.fetch([start])[start].kv
-            for run, kv in zip(group, self._encoder.states(group, before, slots), strict=True):
-                if not context.ids:
-                    beginnings[run] = kv
-                yield run, self._kept(keys[run], kv, policy)
+            with room_for(self.store, map(self._encoder.nbytes, group)) as take:
+                for run, kv in zip(group, self._encoder.states(group, before, slots), strict=True):
+                    if not context.ids:
+                        beginnings[run] = kv
+                    take()
+                    yield run, self._kept(keys[run], replace(kv, origin=origins[run]), policy)
 
     def _kept(self, key: str, kv: KV, policy: ReusePolicy | None) -> Record:
         if policy is not None and policy.side:

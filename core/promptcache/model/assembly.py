@@ -1,31 +1,24 @@
 """Assembly: the states that a prompt reuses, put into its arena layer by layer.
 
-The keys of several modules are turned at once, so that few operations do it, however many modules
-there are: a CPU's threads have to be woken for each, and a GPU has to be given each. On a CPU that
-is as much at a time as fits its caches; on a GPU a whole layer, beside the forward.
+On a CPU that is done before the forward, in one pass over memory where native code can, otherwise
+in blocks that fit its caches; on a GPU beside the forward, a whole layer turned at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from math import prod
 
 import torch
 from torch import Tensor
 
 from promptcache.kv import KV
 from promptcache.model.arena import Arena
+from promptcache.model.blocks import InBlocks
+from promptcache.model.onepass import put_in_one_pass
 from promptcache.model.overlap import Lane
 from promptcache.model.turning import Moves, Turns, far
 from promptcache.rotate import Rotation, Turn
-
-AT_ONCE = 2 << 20
-"""Bytes that one core works on at a time, before and after the turn: they fit its cache."""
-NEAR = 64
-"""Tokens between two modules up to which they are turned together: that is done in vain, but
-takes less than another operation.
-"""
 
 
 def assemble_here(
@@ -35,123 +28,12 @@ def assemble_here(
 
     What stands between modules afterwards may be anything.
     """
-    turning = _InBlocks(moves, rotations)
-    spans = [(position, kv.tokens, kv.values) for position, kv in moves]
+    in_blocks = None if put_in_one_pass(arena, moves, rotations) else InBlocks(moves, rotations)
     for index, layer in enumerate(arena.layers):
-        places = layer.values[0]
-        for position, tokens, values in spans:
-            places.narrow(1, position, tokens).copy_(values[index], non_blocking=True)
-        turning.put(layer.keys[0], index)
+        if in_blocks is not None:
+            in_blocks.put(layer.keys[0], layer.values[0], index)
         if earlier is not None:
             arena.write_layer_at(index, earlier)
-
-
-class _InBlocks:
-    """Turns keys on their way to the arena, in blocks of some tokens, in the same memory."""
-
-    def __init__(self, moves: Moves, rotations: Sequence[Rotation | None]) -> None:
-        self._moves = moves
-        self._still = [(position, kv) for position, kv in moves if position == kv.start]
-        self._far = far(moves)
-        self._turns = Turns(self._far) if self._far else None
-        self._rotations = rotations
-        self._tables: dict[tuple[Rotation, int, torch.device], Turn] = {}
-        self._blocks: dict[tuple[Rotation, int, int, torch.device], list[_Block]] = {}
-
-    def put(self, keys: Tensor, layer: int) -> None:
-        """Put one layer's keys to their places in `keys` `[kv_heads, capacity, key_dim]`."""
-        rotation = self._rotations[layer]
-        moves = self._moves
-        if rotation is not None and self._turns is not None:
-            self._turn(keys, layer, rotation, self._turns)
-            moves = self._still
-        for position, kv in moves:
-            place = keys[:, position : position + kv.tokens]
-            place.copy_(kv.keys[layer], non_blocking=True)
-
-    def _turn(self, keys: Tensor, layer: int, rotation: Rotation, turns: Turns) -> None:
-        """Put the keys that are moved by a distance."""
-        made = rotation, keys.shape[-1], keys.device
-        if made not in self._tables:
-            self._tables[made] = turns.table(rotation, keys.shape[-1], partial(_sent, keys.device))
-        table = self._tables[made]
-        if keys.dtype == torch.float32 and all(
-            kv.keys[layer].dtype == keys.dtype and kv.keys[layer].device == keys.device
-            for _, kv in self._far
-        ):
-            for position, kv in self._far:
-                stop = position + kv.tokens
-                turn = table.of(position - turns.first, stop - turns.first)
-                turn.apply(kv.keys[layer], keys[:, position:stop])
-            return
-        shape = rotation, keys.shape[0], keys.shape[-1], keys.device
-        if shape not in self._blocks:
-            self._blocks[shape] = list(_blocks(self._far, table, turns.first, keys))
-        for block in self._blocks[shape]:
-            block.put(keys, layer)
-
-
-class _Block:
-    """Keys that will stand close together, in float32, before and after they are turned."""
-
-    def __init__(self, moves: Moves, table: Turn, memory: Tensor) -> None:
-        """`table` has a turn for each token from the first of these moves to the last;
-        `memory` `[2, kv_heads, tokens, key_dim]` may be others', too.
-        """
-        self._start = moves[0][0]
-        self._stop = self._start + memory.shape[2]
-        wide, self._turned = memory.unbind()
-        self._turn = table.between(wide, self._turned)
-        starts = [position - self._start for position, _ in moves]
-        self._parts = [
-            (wide[:, start : start + kv.tokens], kv.keys)
-            for start, (_, kv) in zip(starts, moves, strict=True)
-        ]
-
-    def put(self, keys: Tensor, layer: int) -> None:
-        """Turn one layer's, and put them to their places."""
-        for place, states in self._parts:
-            place.copy_(states[layer], non_blocking=True)
-        self._turn()
-        keys[:, self._start : self._stop].copy_(self._turned)
-
-
-def _blocks(moves: Moves, table: Turn, first: int, keys: Tensor) -> Iterator[_Block]:
-    """Sorted moves in blocks, for layers of the shape of `keys`; `table` is from `first` on."""
-    token_bytes = 2 * keys[:, 0].numel() * torch.float32.itemsize
-    tokens = max(1, AT_ONCE * torch.get_num_threads() // token_bytes)
-    groups = list(_groups(moves, tokens))
-    spans = [(group[0][0], group[-1][0] + group[-1][1].tokens) for group in groups]
-    longest = max(stop - start for start, stop in spans)
-    memory = torch.empty(2 * keys[:, 0].numel() * longest, device=keys.device)
-    for group, (start, stop) in zip(groups, spans, strict=True):
-        shape = (2, keys.shape[0], stop - start, keys.shape[-1])
-        turn = table.of(start - first, stop - first)
-        yield _Block(group, turn, memory[: prod(shape)].view(shape))
-
-
-def _groups(moves: Moves, tokens: int) -> Iterator[list[tuple[int, KV]]]:
-    """Sorted moves, in groups of at least so many tokens and less than twice as many, or fewer
-    where the next one is not near; longer ones in parts.
-    """
-    group: list[tuple[int, KV]] = []
-    stop = 0
-    for position, kv in _parts(moves, tokens):
-        if group and (stop - group[0][0] >= tokens or position - stop > NEAR):
-            yield group
-            group = []
-        group.append((position, kv))
-        stop = position + kv.tokens
-    yield group
-
-
-def _parts(moves: Moves, tokens: int) -> Iterator[tuple[int, KV]]:
-    for position, kv in moves:
-        if kv.tokens <= tokens:
-            yield position, kv
-            continue
-        for start in range(0, kv.tokens, tokens):
-            yield position + start, kv.slice(start, min(kv.tokens, start + tokens))
 
 
 def assemble_beside(

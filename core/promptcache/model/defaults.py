@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from types import MappingProxyType
-from typing import Any
-
-from transformers import GenerationConfig, PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from promptcache.errors import OptionError
 from promptcache.model.generation import OPTIONS, REFUSED, check_option, shown
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel
 
 OWNER = "the model's generation config: "
 

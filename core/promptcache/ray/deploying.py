@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 from ray import serve
 from ray.exceptions import ObjectLostError, RayActorError
@@ -19,18 +20,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from promptcache.model.load import load
 from promptcache.ray.ingress import Ingress
 from promptcache.ray.register import Register
 from promptcache.ray.replica import Replica
 from promptcache.ray.settings import Settings
 from promptcache.ray.trying import ReplicaLostError
 from promptcache.ray.wire import Asked, Version, Whole, whole
-from promptcache.server.app import Door, create_app
-from promptcache.server.engines import Engines
+from promptcache.server.door import Door
 from promptcache.server.failures import RefusedError
 from promptcache.server.keys import Keys
-from promptcache.store import Tiers
 
 LOST = (RayActorError, ObjectLostError)
 """How Ray says that a process ended, or its machine."""
@@ -95,6 +93,10 @@ class _Replica:
     """A replica, in a process of its own, with a model of its own."""
 
     def __init__(self, settings: Settings, keys: Keys | None, register: DeploymentHandle) -> None:
+        from promptcache.model.load import load  # these load torch, which only replicas need
+        from promptcache.server.app import create_app
+        from promptcache.server.engines import Engines
+
         model, tokenizer = load(settings.model, device=settings.device, dtype=settings.dtype)
         engines = Engines(
             model,
@@ -117,10 +119,13 @@ class _Replica:
 
     async def whole(self, asked: Asked) -> Whole:
         """The same, once it is there as a whole."""
-        return await whole(self._replica.answer(asked))
+        name = serve.get_replica_context().replica_id.unique_id
+        return replace(await whole(self._replica.answer(asked)), replica=name)
 
     async def __del__(self) -> None:
         """End once everything is written; nothing was begun where `__init__` failed."""
+        from promptcache.store import Tiers
+
         if hasattr(self, "_replica"):
             await self._replica.stop()
             if isinstance(self._store, Tiers):

@@ -12,20 +12,23 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from fastapi import Request
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from promptcache.prompts import key_of
+from promptcache.ray.figures import joined
 from promptcache.ray.naming import Names
 from promptcache.ray.trying import lost, persistently
 from promptcache.ray.wire import Asked, Version, Whole
 from promptcache.server.failures import Json, refusal_of
 from promptcache.server.reading import bytes_of
-from promptcache.server.serving import unless_left
+from promptcache.server.sending import unless_left
 
 DOCUMENTS, FORGET = "/v1/documents", "/v1/documents/forget"
 MODULES, SCHEMAS = "/v1/modules", "/v1/schemas/"
+METRICS = "/metrics"
 OF_THE_CONNECTION = {b"host", b"content-length", b"connection", b"transfer-encoding"}
 """Headers that are about the connection to the ingress alone."""
 
@@ -95,8 +98,10 @@ class Ingress:
             namespace=namespace,
             version=self._known,
         )
+        if asked.path == METRICS:
+            return await unless_left(request, self._figures(asked))
         if not asked.path.startswith("/v1/"):
-            raise HTTPException(404)  # pages and figures are about one process
+            raise HTTPException(404)  # the page is about one process
         if asked.path in (MODULES, FORGET) or asked.path.startswith(f"{MODULES}/"):
             return await unless_left(request, self._of_all(asked))
         if asked.method == "POST":
@@ -110,18 +115,14 @@ class Ingress:
             raise
         if start["status"] == 200 and _registers(asked):
             await self._cluster.add([asked])
-        return _Passed(start, messages)
+        return _Streamed(start, messages)
 
     async def _of_all(self, asked: Asked) -> Response:
         """The answer to what is about the modules of all replicas."""
-        answers = await self._cluster.ask_all(asked)
-        if not answers:
-            raise lost(1)
-        said = [json.loads(answer.body) for answer in answers if answer.status == 200]
-        if not said:
-            first = answers[0]
-            headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in first.headers}
-            return Response(first.body, first.status, headers)
+        answers = await self._served_by_all(asked)
+        if isinstance(answers, Whole):
+            return _passed(answers)
+        said = [json.loads(answer.body) for answer in answers]
         if asked.method == "GET":
             found = {module["key"]: module for each in said for module in each["data"]}
             listed = sorted(found.values(), key=lambda module: (module["name"], module["key"]))
@@ -129,6 +130,21 @@ class Ingress:
         if _registers(asked):
             await self._cluster.add([asked])
         return Json({name: _most(each[name] for each in said) for name in said[0]})
+
+    async def _figures(self, asked: Asked) -> Response:
+        """The figures of all replicas."""
+        answers = await self._served_by_all(asked)
+        if isinstance(answers, Whole):
+            return _passed(answers)
+        page = joined({answer.replica: answer.body.decode() for answer in answers})
+        return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _served_by_all(self, asked: Asked) -> list[Whole] | Whole:
+        """The answers of all replicas that serve a request; where none does, how one refuses it."""
+        answers = await self._cluster.ask_all(asked)
+        if not answers:
+            raise lost(1)
+        return [answer for answer in answers if answer.status == 200] or answers[0]
 
     async def _learn(self) -> None:
         """Take in what was registered since the last request, by whichever ingress."""
@@ -155,6 +171,12 @@ def _registers(asked: Asked) -> bool:
     return asked.method == "DELETE" or asked.path.startswith(SCHEMAS)
 
 
+def _passed(answer: Whole) -> Response:
+    """An answer as a replica gave it."""
+    headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in answer.headers}
+    return Response(answer.body, answer.status, headers)
+
+
 def _most(values: Iterable[Any]) -> Any:
     """The greatest of numbers, the first of anything else."""
     found = list(values)
@@ -172,7 +194,7 @@ def _take_in(names: Names, change: Asked) -> None:
         names.forget(change.path.removeprefix(f"{MODULES}/"))
 
 
-class _Passed(StreamingResponse):
+class _Streamed(StreamingResponse):
     """An answer as it came, handed on; its messages are closed when it ends, or nobody reads it."""
 
     def __init__(self, start: Message, messages: AsyncGenerator[Message]) -> None:

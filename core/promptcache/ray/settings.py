@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptcache.errors import OptionError, valid
 from promptcache.ray.routing import BOUND, REMEMBERED
 from promptcache.reuse.named import policy
-from promptcache.server.command import tiers
 from promptcache.server.limits import Limits
-from promptcache.store import Store
+
+if TYPE_CHECKING:
+    from promptcache.store import Store
 
 
 class Settings(BaseModel):
@@ -59,6 +60,8 @@ class Settings(BaseModel):
 
         Raises OptionError for what are no bytes, and for a budget without a folder to have it.
         """
+        from promptcache.server.command import tiers  # loads torch, which only replicas need
+
         places = [self.store] if isinstance(self.store, str) else self.store
         return tiers(places, self.memory, self.budget)
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from starlette.types import Message
 
 from promptcache.server.failures import SERVER, RefusedError, as_json
-from promptcache.server.serving import NDJSON
+from promptcache.server.sending import NDJSON
 
 log = logging.getLogger("promptcache.ray")
 

@@ -92,11 +92,12 @@ async def answered(app: ASGIApp, asked: Asked) -> AsyncGenerator[Message]:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An answer that has come to its end."""
+    """An answer that has come to its end, and the name of the replica that gave it."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
+    replica: str = ""
 
 
 async def whole(messages: AsyncGenerator[Message]) -> Whole:

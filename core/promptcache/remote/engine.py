@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from promptcache.errors import OptionError, PromptError, RemoteError, TemplateEr
 from promptcache.messages import MessageLike
 from promptcache.pml import Prompt, Schema, parse_schema, write
 from promptcache.prompts import FramedText
+from promptcache.recording import Recording, Recordings
 from promptcache.remote.forms import added, context_of, parts_of, portions
 from promptcache.remote.options import body_of
 from promptcache.remote.stream import RemoteStream
@@ -55,6 +57,7 @@ class RemoteEngine:
             base_url, api_key, timeout=timeout, max_retries=max_retries
         )
         self.base_url = self._transport.url
+        self._recordings = Recordings()
         told = self._transport.ask("GET", "/v1/engine")
         try:
             self.name: str = told["name"]
@@ -208,6 +211,14 @@ class RemoteEngine:
         with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
             return list(threads.map(lambda prompt: self.generate_text(prompt, **options), prompts))
 
+    def recording(self) -> AbstractContextManager[Recording]:
+        """The replies to all that is asked by this object within a `with` block, in any thread.
+
+        As `PromptCache.recording`, but that a reply is in it when the server has sent its account:
+        at the end of the answer, and never of one that was not read to its end.
+        """
+        return self._recordings.open()
+
     def calling(self, tools: Sequence[Any] | None, tool_choice: Any = None) -> None:
         """Raise TemplateError where the server's model takes no tools; it checks them itself."""
         del tool_choice
@@ -221,7 +232,7 @@ class RemoteEngine:
         self, path: str, body: Mapping[str, Any], options: Mapping[str, Any]
     ) -> RemoteStream:
         asked = {**body, **body_of(options), "stream": True, "trace": True}
-        return RemoteStream(self._transport.events(path, asked))
+        return RemoteStream(self._transport.events(path, asked), self._recordings.now())
 
 
 def _whole(stream: RemoteStream) -> Reply:

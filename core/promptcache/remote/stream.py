@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from promptcache.errors import RemoteError
+from promptcache.recording import Recording
 from promptcache.remote.replies import reply_of
 from promptcache.reply import Reply
 
@@ -21,8 +22,12 @@ class RemoteStream(Iterator[str]):
     raised there. A stream that is closed hangs up, which ends the answer on the server.
     """
 
-    def __init__(self, opened: AbstractContextManager[Iterator[Any]]) -> None:
+    def __init__(
+        self, opened: AbstractContextManager[Iterator[Any]], recordings: Sequence[Recording] = ()
+    ) -> None:
+        """`recordings` take the stream in when its reply has come."""
         self._opened = opened
+        self._recordings = recordings
         self._events = opened.__enter__()
         self._reply: Reply | None = None
         self._closed = False
@@ -62,11 +67,16 @@ class RemoteStream(Iterator[str]):
     def _piece(self, event: Any) -> str:
         """The text of one event, in OpenAI's two forms or in ours; the reply has none."""
         if isinstance(account := event.get(ACCOUNT), dict):
-            self._reply = reply_of(account)
+            self._end(reply_of(account))
         elif "trace" in event:
-            self._reply = reply_of(event)
+            self._end(reply_of(event))
         elif "delta" in event:
             return str(event["delta"])
         for choice in event.get("choices", ()):
             return str(choice.get("text") or choice.get("delta", {}).get("content") or "")
         return ""
+
+    def _end(self, reply: Reply) -> None:
+        self._reply = reply
+        for recording in self._recordings:
+            recording.add(self)

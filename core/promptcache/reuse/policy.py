@@ -8,12 +8,13 @@ has been laid out, and when the modules it reuses are at hand; only then may it 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import ClassVar, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Check(Protocol):

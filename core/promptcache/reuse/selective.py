@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from promptcache.errors import OptionError
 from promptcache.kv import KV
 from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.reuse.policy import Check, ReusePolicy
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Selective(ReusePolicy):
         self, layout: Layout, records: Mapping[ModuleRun, KV], check: Check
     ) -> Collection[int]:
         """The positions of the tokens that deviate most; of equal ones, those that come first."""
+        import torch  # here, so that what only names a policy needs none
+
         pieces = [piece for piece in self.reused(layout) if not piece.exact]
         places = [place for piece in pieces for place in range(piece.start, piece.stop)]
         count = max(1, round(self.ratio * len(places)))
@@ -78,4 +82,6 @@ class Selective(ReusePolicy):
 
 def _rounding(dtype: torch.dtype) -> float:
     """How much of a state's size rounding may make of it: two such states are ranked as equal."""
+    import torch
+
     return max(1e-4, 4 * torch.finfo(dtype).eps)

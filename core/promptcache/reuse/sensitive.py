@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, ClassVar
 
 from promptcache.errors import OptionError
 from promptcache.kv import KV, SENSITIVITY
 from promptcache.layout import Layout, ModuleRun, Piece
 from promptcache.reuse.policy import Check, ReusePolicy
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Sensitive(ReusePolicy):
 
         Modules that are not ranked give their first tokens.
         """
+        import torch  # here, so that what only names a policy needs none
+
         del check
         pieces = [piece for piece in self.reused(layout) if not piece.exact]
         ranked = [piece for piece in pieces if _has_ranking(piece, records)]

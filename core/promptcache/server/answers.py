@@ -17,7 +17,8 @@ from promptcache.server.failures import Json, RefusedError
 from promptcache.server.forms import Answer, Form, ours
 from promptcache.server.limits import Limits
 from promptcache.server.reading import body_of
-from promptcache.server.serving import SSE, Serving, last_of, streamed, unless_left
+from promptcache.server.sending import SSE, last_of, streamed, unless_left
+from promptcache.server.serving import Serving
 from promptcache.server.visits import visit_of
 from promptcache.stream import Stream
 

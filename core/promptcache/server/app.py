@@ -1,4 +1,4 @@
-"""The server's app: what stands at which address, and who may ask there."""
+"""The server's app: what stands at which address."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from promptcache.server.answers import Answers
+from promptcache.server.door import METRICS, Door
 from promptcache.server.engines import Engines
-from promptcache.server.failures import Json, RefusedError, answer_failures
+from promptcache.server.failures import Json, answer_failures
 from promptcache.server.gate import Gate
 from promptcache.server.keeping import Keeping
 from promptcache.server.keys import Keys
@@ -24,50 +25,10 @@ from promptcache.server.page.routes import Page
 from promptcache.server.pinning import Pinning
 from promptcache.server.serving import Serving
 from promptcache.server.telling import Telling
-from promptcache.server.visits import Visiting, visit_of
+from promptcache.server.visits import Visiting
 
-METRICS = "metrics"
-"""The namespace whose keys may read the metrics, where there are keys."""
 OTHERS = 8
 """Threads beside those that run the model: for lists, deletions and file reads."""
-
-
-class Door:
-    """Lets requests in, each into the namespace of its key."""
-
-    def __init__(self, keys: Keys | None) -> None:
-        self._keys = keys
-
-    async def __call__(self, request: Request) -> str:
-        """The namespace of a request, which its visit is told. Raises RefusedError as below."""
-        visit = visit_of(request)
-        visit.namespace = self.namespace_of(request.headers.get("authorization", ""))
-        return visit.namespace
-
-    def namespace_of(self, authorization: str) -> str:
-        """The namespace of a header; all share one where there are no keys.
-
-        Raises RefusedError for an unknown key.
-        """
-        if self._keys is None:
-            return ""
-        scheme, _, key = authorization.partition(" ")
-        found = self._keys.namespace_of(key.strip()) if scheme.lower() == "bearer" else None
-        if found is None:
-            raise RefusedError(
-                401,
-                "the API key is missing or unknown; expected the header Authorization: Bearer KEY",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-        return found
-
-    async def metrics(self, request: Request) -> None:
-        """Let in who may read figures about all namespaces together."""
-        if self._keys is not None and await self(request) != METRICS:
-            raise RefusedError(
-                403, f"only keys of the namespace {METRICS!r} read the metrics", code="forbidden"
-            )
 
 
 def create_app(

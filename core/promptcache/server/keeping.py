@@ -18,7 +18,8 @@ from promptcache.server.failures import Json, RefusedError
 from promptcache.server.forms import Form
 from promptcache.server.limits import Limits
 from promptcache.server.reading import body_of, bytes_of
-from promptcache.server.serving import NDJSON, Serving, last_of, streamed, unless_left
+from promptcache.server.sending import NDJSON, last_of, streamed, unless_left
+from promptcache.server.serving import Serving
 from promptcache.shelf import CHUNK
 
 Namespace = Callable[[Request], Awaitable[str]]

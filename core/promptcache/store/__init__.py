@@ -4,8 +4,9 @@ from promptcache.store.budget import default_budget
 from promptcache.store.disk import DiskStore
 from promptcache.store.host import HostStore
 from promptcache.store.memory import MemoryStore
+from promptcache.store.naming import PRIVATE
 from promptcache.store.opening import StoreLike, opened
-from promptcache.store.protocol import PRIVATE, Effort, Store
+from promptcache.store.protocol import Effort, Store
 from promptcache.store.rates import Rate
 from promptcache.store.remote import RemoteStore
 from promptcache.store.tiers import Tiers

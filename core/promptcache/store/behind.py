@@ -9,7 +9,8 @@ from threading import Lock
 
 from promptcache.kv import KV
 from promptcache.store.memory import MemoryStore
-from promptcache.store.protocol import PRIVATE, Effort, Store
+from promptcache.store.naming import PRIVATE
+from promptcache.store.protocol import Effort, Store
 from promptcache.store.rates import Rate
 from promptcache.store.writing import Writer
 
@@ -49,13 +50,16 @@ class Behind:
             self._refused.pop(key, None)
         if left_out and self.tier.holding([key]):
             return True
-        written = self.writer.put(key, kv)
+        reason = f"states come faster than the {self.tier.tier} takes them"
+        try:
+            written = self.writer.put(key, kv)
+        except RuntimeError as error:  # there are too many threads
+            written, reason = False, f"states cannot be written to the {self.tier.tier}: {error}"
         with self._lock:
             first = not written and not self.unwritten
             (self.unwritten.discard if written else self.unwritten.add)(key)
         if first:
-            name = self.tier.tier
-            log.warning("states come faster than the %s takes them: some are written later", name)
+            log.warning("%s: some are written later", reason)
         return written
 
     def lacking(self, keys: Collection[str]) -> list[str]:
@@ -100,12 +104,12 @@ class Behind:
         waited = self.writer.discard(key)
         return self.tier.delete(key) or waited
 
-    def flush(self, get: Callable[[str], KV | None], timeout: float | None) -> None:
+    def flush(self, get: Callable[[str], KV | None], until: float | None) -> None:
         """Wait until the tier has all that it was given and that `get` has still.
 
-        TimeoutError after `timeout` seconds.
+        TimeoutError when the monotonic clock says `until`.
         """
-        self.writer.flush(timeout)
+        self.writer.flush(until)
         for key in list(self.unwritten):
             kv = get(key)
             if kv is None:
@@ -113,7 +117,7 @@ class Behind:
                     self.unwritten.discard(key)
             else:
                 self.write(key, kv)
-                self.writer.flush(timeout)
+                self.writer.flush(until)
 
     def _refuse(self, key: str) -> None:
         """Note that the tier did not take what was to be written to it."""

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from threading import Lock
 
 from promptcache.errors import OptionError, StoreError, valid
 from promptcache.kv import KV
@@ -18,7 +18,10 @@ from promptcache.store.compression import packed
 from promptcache.store.folder import DAMAGED, Folder
 from promptcache.store.format import DamagedFileError
 from promptcache.store.host import on_host
-from promptcache.store.protocol import NO_EFFORTS, PRIVATE, Effort, checked_name
+from promptcache.store.identity import Identity
+from promptcache.store.naming import PRIVATE, checked_name
+from promptcache.store.protocol import NO_EFFORTS, Effort
+from promptcache.store.told import Told
 from promptcache.store.weighing import Weights
 
 log = logging.getLogger("promptcache")
@@ -37,10 +40,10 @@ class DiskStore:
 
     `budget` is by default a quarter of what the disk has free. Processes may share the folder:
     each finds what the others wrote, and none writes beyond its own budget. A file is written
-    whole or not at all, read through once in a process (`verify="first"`; or "always", or
-    "never"), and mapped into memory. One that is not what its name says is moved to the folder
-    `damaged` within, reported once, and missing from then on. A disk that is full, read-only or
-    gone fails no request: nothing is kept then, and a warning says so once.
+    whole or not at all, read through before this process first trusts it (`verify="first"`; or
+    "always", or "never"), and mapped into memory. One that is not what its name says is moved to
+    the folder `damaged` within, reported once, and missing from then on. A disk that is full,
+    read-only or gone fails no request: nothing is kept then, and a warning says so once.
 
     Pins hold in this process. What belongs to one process (`PRIVATE`) is not kept. A folder that
     is not there is made, for its owner alone (0700), as its files are (0600). Raises StoreError
@@ -67,9 +70,15 @@ class DiskStore:
         self._weights = Weights()
         self.folder = Folder(path, most, self._weigh)
         self._verify = Verify(verify)
-        self._verified: set[tuple[str, str]] = set()
-        self._said: set[str] = set()
-        self._lock = Lock()
+        self._trusted: dict[str, Identity] = {}
+        self._told = Told()
+        if foreign := self.folder.foreign():
+            log.warning(
+                "%s has %d files whose names are those of no key, %r first; they are left alone",
+                path,
+                len(foreign),
+                foreign[0],
+            )
 
     @property
     def budget(self) -> int:
@@ -88,7 +97,7 @@ class DiskStore:
         path = self.folder.path_of(checked_name(key))
         try:
             inode = path.stat().st_ino
-            kv, checksum = states.read(path, key, lambda given: self._trusts(key, given))
+            kv, seen = states.read(path, key, partial(self._trusts, key))
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
@@ -97,10 +106,7 @@ class DiskStore:
         except OSError as error:
             self._warn("read", error)
             return None
-        if self._verify is Verify.FIRST:
-            with self._lock:
-                self._verified.add((key, checksum))
-        self.folder.touch(key)
+        self._use(key, seen)
         return kv
 
     def find(self, key: str) -> tuple[KV, str] | None:
@@ -134,9 +140,8 @@ class DiskStore:
             self._warn("write", TypeError("states of this dtype have no name in a file"))
             return False
         parts = states.parts_of(on_host(packed(kv), pinned=False))
-        told = files.about(key, kv.start, parts, kv.cost)
-        if _says(path) == told:
-            self.folder.touch(key)
+        told = files.about(key, kv.start, parts, kv.cost, kv.origin)
+        if _says(path) == told and self.get(key) is not None:
             return True
         head = files.header(told, parts)
         try:
@@ -150,6 +155,7 @@ class DiskStore:
     def delete(self, key: str) -> bool:
         """Remove the file of `key`, and its pin in this process."""
         self.unpin(key)
+        self._trusted.pop(key, None)
         try:
             return not key.startswith(PRIVATE) and self.folder.delete(checked_name(key))
         except OSError as error:
@@ -198,11 +204,20 @@ class DiskStore:
         told = _says(self.folder.path_of(key)) or {}
         return self._weights.weight(files.cost_of(told), nbytes)
 
-    def _trusts(self, key: str, checksum: str) -> bool:
+    def _trusts(self, key: str, file: Identity) -> bool:
         if self._verify is Verify.FIRST:
-            with self._lock:
-                return (key, checksum) in self._verified
+            return self._trusted.get(key) == file
         return self._verify is Verify.NEVER
+
+    def _use(self, key: str, read: Identity) -> None:
+        """Count a file as used now, and trust it as long as it stays what was read."""
+        path = self.folder.path_of(key)
+        with suppress(OSError):
+            unchanged = Identity.of(path) == read
+            self.folder.touch(key)
+            used = Identity.of(path)
+            if unchanged and used._replace(written=read.written) == read:
+                self._trusted[key] = used
 
     def _set_aside(self, key: str, inode: int, reason: DamagedFileError) -> None:
         path = self.folder.path_of(key)
@@ -210,21 +225,14 @@ class DiskStore:
             if self.folder.set_aside(key, inode):
                 log.warning("%s %s; it was moved to %s/", path, reason, DAMAGED)
         except OSError as error:
-            self._warn_once(str(path), f"{path} {reason}; it cannot be moved away: {error}")
+            self._told.once(str(path), f"{path} {reason}; it cannot be moved away: {error}")
 
     def _warn(self, what: str, error: Exception) -> None:
         """Say once for each kind of failure that the disk does not do what it should."""
         kind = f"{what} {getattr(error, 'errno', None)}"
-        self._warn_once(
+        self._told.once(
             kind, f"cannot {what} attention states in {self.folder.path}: {error}; going on without"
         )
-
-    def _warn_once(self, kind: str, message: str) -> None:
-        with self._lock:
-            new = kind not in self._said
-            self._said.add(kind)
-        if new:
-            log.warning("%s", message)
 
 
 def _says(path: Path) -> dict[str, str] | None:

@@ -8,6 +8,7 @@ from secrets import token_hex
 from typing import Any
 
 from promptcache.errors import OptionError, StoreError, valid
+from promptcache.store.forks import after_fork
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """The extras that file systems need, by their names in URLs; others need `remote`."""
@@ -25,6 +26,12 @@ class FileSystem:
         self._root = root.rstrip("/")
         self.name: str = self._fs.unstrip_protocol(root)
         """The URL, without what is secret in it."""
+        self._given = url, options
+        after_fork(self._renew)
+
+    def _renew(self) -> None:
+        """Connect anew: no process can use the connections of another."""
+        self._fs, _ = _opened(*self._given)
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """An object's bytes, at most so many of the first ones. Raises FileNotFoundError."""

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from heapq import nsmallest
 from pathlib import Path
-from tempfile import mkstemp
 from threading import Lock, RLock
 from typing import BinaryIO
 
-from promptcache.store.listing import File, files_in
+from promptcache.store.forks import after_fork
+from promptcache.store.listing import File, files_in, keyed_in
 from promptcache.store.lockfile import LockFile
+from promptcache.store.whole import to_disk, write_whole
 
 SUFFIX = ".kv.safetensors"
 UNFINISHED = ".kv.unfinished"
@@ -54,6 +55,11 @@ class Folder:
         self._scanned = 0.0
         self._last = 0
         self._unfinished: list[str] = []
+        self._renew()
+        after_fork(self._renew)
+
+    def _renew(self) -> None:
+        """Make the locks, which nobody holds."""
         self._lock = RLock()
         """Held for moments."""
         self._changing = Lock()
@@ -75,6 +81,10 @@ class Folder:
         with self._lock:
             self._refresh()
             return dict(sorted(self._files.items(), key=lambda item: item[1].used))
+
+    def foreign(self) -> list[str]:
+        """The files that are called as those of keys are, by names that no key has."""
+        return sorted(files_in(self.path, SUFFIX).keys() - keyed_in(self.path, SUFFIX).keys())
 
     def damaged(self) -> int:
         """How many files were set aside."""
@@ -100,21 +110,11 @@ class Folder:
             with self._lock:
                 if not self._make_room(nbytes, key):
                     return False
-            handle, name = mkstemp(UNFINISHED, dir=self.path)
-            try:
-                with open(handle, "wb") as file:
-                    fill(file)
-                    file.flush()
-                    os.fsync(handle)
-                Path(name).replace(self.path_of(key))
-            except BaseException:
-                with suppress(OSError):
-                    Path(name).unlink()
-                raise
+            write_whole(self.path_of(key), UNFINISHED, fill)
             with self._lock:
                 self._files[key] = File(nbytes, 0)
             self.touch(key)
-            _to_disk(self.path)
+            to_disk(self.path)
             return True
 
     def delete(self, key: str) -> bool:
@@ -182,13 +182,13 @@ class Folder:
             self._number = number
 
     def _scan(self) -> None:
-        files = files_in(self.path, SUFFIX)
+        files = keyed_in(self.path, SUFFIX)
         before = self._files
         self._files = {name.removesuffix(SUFFIX): file for name, file in files.items()}
         for key in self._files.keys() & before.keys():
             self._files[key].weight = before[key].weight
         self._unfinished = list(files_in(self.path, UNFINISHED))
-        self._damaged = files_in(self.path / DAMAGED, SUFFIX)
+        self._damaged = keyed_in(self.path / DAMAGED, SUFFIX)
         self._scanned = time.monotonic()
 
     def _total(self) -> int:
@@ -241,12 +241,3 @@ class Folder:
         """Remove what dead writers left: a living one would hold the lock file."""
         while self._unfinished:
             (self.path / self._unfinished.pop()).unlink(missing_ok=True)
-
-
-def _to_disk(folder: Path) -> None:
-    """Have a folder's own entries written to the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

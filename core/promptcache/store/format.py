@@ -2,17 +2,20 @@
 
 Version 1. The header's metadata are `promptcache` (the version), `key`, `start`, and `checksum`:
 the CRC-32 of the other metadata, of every tensor's name, dtype and shape, and of all their bytes.
-Where it is known how long encoding took, `cost` says it, in seconds.
+Where it is known how long encoding took, `cost` says it, in seconds; where it is known what the
+states are of, `model` is the fingerprint of that model, and `tokens` are the ids of the tokens.
 It is plain data: nothing that is read is ever run. Knows no torch, and nothing of where files are.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
+from types import MappingProxyType
 from typing import BinaryIO
 
 VERSION = "1"
@@ -23,6 +26,11 @@ LONGEST_START = 18
 """Digits of a position, at most."""
 COST = "cost"
 CHECKSUM = "checksum"
+MODEL = "model"
+TOKENS = "tokens"
+ORIGIN = MODEL, TOKENS
+TOKEN = re.compile(r"[0-9]{1,18}")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 ALIGNMENT = 64
 """Bytes that the tensors' beginning is a multiple of."""
 ITEM_BYTES = {
@@ -46,9 +54,31 @@ class Part:
     data: memoryview
 
 
-def about(key: str, start: int, parts: Iterable[Part], cost: float | None = None) -> dict[str, str]:
+def origin(model: str, tokens: Iterable[int]) -> dict[str, str]:
+    """What says that states are of these token ids, by the model of this fingerprint."""
+    return {MODEL: model, TOKENS: " ".join(map(str, tokens))}
+
+
+def origin_of(told: Mapping[str, str]) -> dict[str, str]:
+    """What the metadata say of the model and the tokens; empty where they say nothing."""
+    return {name: told[name] for name in ORIGIN if name in told}
+
+
+def tokens_of(told: Mapping[str, str]) -> list[int]:
+    """The token ids, by the metadata; none where they do not say."""
+    ids = told.get(TOKENS, "").split(" ")
+    return [int(each) for each in ids] if all(map(TOKEN.fullmatch, ids)) else []
+
+
+def about(
+    key: str,
+    start: int,
+    parts: Iterable[Part],
+    cost: float | None = None,
+    origin: Mapping[str, str] = NOTHING,
+) -> dict[str, str]:
     """The metadata of a file."""
-    told = {FORMAT: VERSION, KEY: key, START: str(start)}
+    told = {FORMAT: VERSION, KEY: key, START: str(start), **origin_of(origin)}
     if cost is not None:
         told[COST] = f"{cost:.3g}"
     return {**told, CHECKSUM: checksum(told, parts)}

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptcache.store.naming import is_kept
+
 
 @dataclass(slots=True)
 class File:
@@ -18,6 +20,12 @@ class File:
     nbytes: int
     used: int
     weight: float = 0.0
+
+
+def keyed_in(folder: Path, suffix: str) -> dict[str, File]:
+    """The files in a folder whose names are a key's and end so, by name."""
+    found = files_in(folder, suffix)
+    return {name: found[name] for name in found if is_kept(name.removesuffix(suffix))}
 
 
 def files_in(folder: Path, suffix: str) -> dict[str, File]:

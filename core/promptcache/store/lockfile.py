@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
+from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
 
 NUMBER_BYTES = 8
@@ -38,6 +38,7 @@ class LockFile:
             flock(handle, LOCK_EX)
             yield lambda: _renumbered(handle)
         finally:
+            flock(handle, LOCK_UN)  # or a child that was forked meanwhile would go on holding it
             os.close(handle)
 
 

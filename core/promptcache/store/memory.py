@@ -49,6 +49,7 @@ class MemoryStore:
         self._pinned: set[str] = set()
         self._nbytes = 0
         self._pinned_nbytes = 0
+        self._expected = 0
         self._lock = Lock()
 
     @property
@@ -107,6 +108,20 @@ class MemoryStore:
             self._count(key, kv.nbytes)
             return True
 
+    def expect(self, nbytes: int) -> bool:
+        """Leave so many bytes free; False, and nothing is evicted, for more than it could take."""
+        with self._lock:
+            if nbytes > self._budget - self._pinned_nbytes:
+                return False
+            self._expected += nbytes
+            self._make_room(0)
+            return True
+
+    def expect_no_more(self, nbytes: int) -> None:
+        """Leave so many bytes less free: they come now, or never."""
+        with self._lock:
+            self._expected -= nbytes
+
     def delete(self, key: str) -> bool:
         """Forget `key` and its pin."""
         with self._lock:
@@ -163,12 +178,15 @@ class MemoryStore:
         return entry.due, entry.used
 
     def _make_room(self, needed: int) -> None:
-        while self._nbytes + needed > self._budget:
-            loose = (
+        while self._nbytes + self._expected + needed > self._budget:
+            first = (
                 next((key for key in queue if key not in self._pinned), None)
                 for queue in self._queues.values()
             )
-            key = min((key for key in loose if key is not None), key=self._when)
+            loose = [key for key in first if key is not None]
+            if not loose:
+                return
+            key = min(loose, key=self._when)
             self._clock = max(self._clock, self._entries[key].due)
             self._remove(key)
 

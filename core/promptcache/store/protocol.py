@@ -1,23 +1,13 @@
-"""What a tier of the store must do. Keys are opaque names; a key's keys and values never change.
-
-Keys are made of letters, digits, "-" and "_", so that they can be names of files.
-"""
+"""What a tier of the store must do. Keys are opaque names; a key's keys and values never change."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
-from promptcache.errors import StoreError
 from promptcache.kv import KV
-
-PRIVATE = "process-"
-"""How keys begin that mean something to one process alone: a tier that outlives it keeps none."""
-NAME = re.compile(r"[0-9A-Za-z_-]{1,200}")
-"""What a key must be to be a file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +19,6 @@ class Effort:
 
 
 NO_EFFORTS: Mapping[str, Effort] = MappingProxyType({})
-
-
-def checked_name(key: str) -> str:
-    """The key. StoreError for one that cannot be a file's name."""
-    if not NAME.fullmatch(key):
-        raise StoreError(f"the key {key!r} cannot be a file's name; expected letters and digits")
-    return key
 
 
 @runtime_checkable

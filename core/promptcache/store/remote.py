@@ -20,7 +20,9 @@ from promptcache.store.filesystem import FileSystem
 from promptcache.store.folder import DAMAGED, SUFFIX
 from promptcache.store.format import DamagedFileError
 from promptcache.store.host import on_host
-from promptcache.store.protocol import NO_EFFORTS, PRIVATE, Effort, checked_name
+from promptcache.store.naming import PRIVATE, checked_name, is_kept
+from promptcache.store.protocol import NO_EFFORTS, Effort
+from promptcache.store.told import Told
 from promptcache.store.workers import Workers
 
 T = TypeVar("T")
@@ -29,6 +31,8 @@ log = logging.getLogger("promptcache")
 TIMEOUT = 5.0
 WRITE_TIMEOUT = 60.0
 WORKERS = 16
+YEAR = 365 * 86_400
+"""Seconds that nobody waits for."""
 SLACK = 64
 """Bytes by which two files' beginnings may differ that say the same."""
 
@@ -47,7 +51,7 @@ class RemoteStore:
     It has no budget, and evicts nothing: other machines and the bucket's own rules do. What
     belongs to one process (`PRIVATE`) is not kept. `storage_options` are handed to fsspec. Nothing
     is connected to before something is asked for. Raises OptionError for a URL that cannot be
-    opened, with the extra to install, and for seconds or threads that are not more than nothing.
+    opened, with the extra to install, and for seconds or numbers of threads that cannot be.
     """
 
     tier = "remote"
@@ -62,18 +66,25 @@ class RemoteStore:
         workers: int = WORKERS,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        given = {"timeout": timeout, "write_timeout": write_timeout, "rest": rest}
-        for name, value in {**given, "workers": workers}.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                raise OptionError(f"{name}={value!r} is not valid; expected more than 0")
+        for name, value in (("timeout", timeout), ("write_timeout", write_timeout), ("rest", rest)):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 < value < YEAR:
+                raise OptionError(
+                    f"{name}={value!r:.80} is not valid; expected seconds, more than 0 and less "
+                    f"than {YEAR:,}"
+                )
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise OptionError(
+                f"workers={workers!r:.80} is not valid; expected a number of threads, 1 or more"
+            )
         self._files = FileSystem(url, storage_options or {})
         self._timeout = timeout
         self._write_timeout = write_timeout
         self._reads = Breaker(rest)
         self._writes = Breaker(rest)
-        self._workers = Workers(int(workers))
+        self._workers = Workers(workers)
         self._known: dict[str, int] = {}
-        self._said: set[str] = set()
+        self._told = Told()
         self._lock = Lock()
 
     @property
@@ -137,7 +148,7 @@ class RemoteStore:
             self._warn("write", TypeError("states of this dtype have no name in a file"))
             return False
         parts = states.parts_of(on_host(packed(kv), pinned=False))
-        head = files.header(files.about(key, kv.start, parts, kv.cost), parts)
+        head = files.header(files.about(key, kv.start, parts, kv.cost, kv.origin), parts)
 
         def written() -> bool:
             if not self._is_there(name, head):
@@ -166,7 +177,8 @@ class RemoteStore:
     def keys(self) -> list[str]:
         """Every key, by a listing; none where that fails."""
         names = self._done("list", self._files.names, self._write_timeout, self._reads)
-        return sorted(n.removesuffix(SUFFIX) for n in names or () if n.endswith(SUFFIX))
+        found = (name.removesuffix(SUFFIX) for name in names or () if name.endswith(SUFFIX))
+        return sorted(key for key in found if is_kept(key))
 
     def pin(self, key: str) -> None:
         """Nothing: nothing is evicted."""
@@ -230,16 +242,9 @@ class RemoteStore:
 
     def _warn(self, what: str, error: Exception) -> None:
         """Say once for each kind of failure that the remote does not do what it should."""
-        kind = f"{what} {type(error).__name__}"
-        with self._lock:
-            new = kind not in self._said
-            self._said.add(kind)
-        if new:
-            where = self._files.name
-            log.warning(
-                "cannot %s attention states in %s: %s: %s; going on without",
-                what,
-                where,
-                type(error).__name__,
-                error,
-            )
+        kind = type(error).__name__
+        self._told.once(
+            f"{what} {kind}",
+            f"cannot {what} attention states in {self._files.name}: {kind}: {error}; going on "
+            "without",
+        )

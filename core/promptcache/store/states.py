@@ -17,6 +17,7 @@ from promptcache.kv import KV
 from promptcache.store import format as files
 from promptcache.store.compression import COMPRESSIONS, PackedKV, packed, unpacked
 from promptcache.store.format import DamagedFileError, Part
+from promptcache.store.identity import Identity
 
 NAMES = {
     torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32",
@@ -41,25 +42,26 @@ def parts_of(kv: KV) -> list[Part]:
     return [_part(name, tensor) for name, tensor in _tensors(packed(kv)).items()]
 
 
-def read(path: Path, key: str, trusted: Callable[[str], bool]) -> tuple[KV, str]:
-    """The states in a file, whose pages are loaded when they are read, and its checksum.
+def read(path: Path, key: str, trusted: Callable[[Identity], bool]) -> tuple[KV, Identity]:
+    """The states in a file, whose pages are loaded when they are read, and which file that was.
 
-    A file whose checksum is `trusted` is not read through. Raises FileNotFoundError when there is
-    none, DamagedFileError for one that is not what it must be, OSError when it cannot be read.
+    A file that is `trusted` is not read through. Raises FileNotFoundError when there is none,
+    DamagedFileError for one that is not what it must be, OSError when it cannot be read.
     """
     for _ in range(TRIES):
-        before = path.stat().st_ino
-        try:
-            told, tensors = _opened(path)
-        except (DamagedFileError, OSError):
-            if path.stat().st_ino == before:
-                raise
-            continue
-        if path.stat().st_ino == before:
-            break
+        with path.open("rb") as file:  # while it is open, no other file can have its number
+            seen = Identity.of(file.fileno())
+            try:
+                told, tensors = _opened(path)
+            except (DamagedFileError, OSError):
+                if seen.is_same_file(Identity.of(path)):
+                    raise
+                continue
+            if seen.is_same_file(Identity.of(path)):
+                break
     else:
         raise OSError(f"{path} is replaced again and again")
-    return _checked(told, tensors, key, trusted), told[files.CHECKSUM]
+    return _checked(told, tensors, key, trusted(seen)), seen
 
 
 def decoded(data: bytes, key: str) -> KV:
@@ -70,7 +72,7 @@ def decoded(data: bytes, key: str) -> KV:
         told = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError) as error:
         raise DamagedFileError(f"is no whole safetensors file: {error}") from None
-    return _checked(told, tensors, key, lambda _: False)
+    return _checked(told, tensors, key, trusted=False)
 
 
 def told_by(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, list[int]]]]:
@@ -82,6 +84,8 @@ def told_by(path: Path) -> tuple[dict[str, str], dict[str, tuple[str, list[int]]
             return file.metadata() or {}, shapes
     except SafetensorError as error:
         raise DamagedFileError(f"is no whole safetensors file: {error}") from None
+    except RuntimeError as error:  # torch's, where a file cannot be mapped
+        raise OSError(str(error)) from error
 
 
 def _opened(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -99,12 +103,16 @@ def _checked(
     told: Mapping[str, str],
     tensors: Mapping[str, Tensor],
     key: str,
-    trusted: Callable[[str], bool],
+    trusted: bool,
 ) -> KV:
-    """The states of that key, if they are: read through unless the checksum is trusted."""
+    """The states of that key, if they are: read through unless they are trusted."""
     files.check_told(told, key)
-    kv = replace(_states(tensors, int(told[files.START])), cost=files.cost_of(told))
-    if not trusted(told[files.CHECKSUM]):
+    kv = replace(
+        _states(tensors, int(told[files.START])),
+        cost=files.cost_of(told),
+        origin=MappingProxyType(files.origin_of(told)),
+    )
+    if not trusted:
         found = files.checksum(told, parts_of(kv))
         if found != told[files.CHECKSUM]:
             raise DamagedFileError(f"has checksum {found}, not {told[files.CHECKSUM]}")

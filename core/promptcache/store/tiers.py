@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import torch
 from promptcache.errors import OptionError
 from promptcache.kv import KV
 from promptcache.store.behind import Behind
+from promptcache.store.expecting import Expecting
 from promptcache.store.protocol import NO_EFFORTS, Effort, Store
 
 WAITING = 256 * 1024**2
@@ -27,7 +29,7 @@ class Tiers:
     one process (`PRIVATE`) stays in memory. The process ends when all that waits is written.
 
     Where it is known that encoding takes less time than reading from a tier, that tier is left
-    out. Raises OptionError for anything but stores, and for none.
+    out. Raises OptionError for anything but stores, for none, and for bytes that cannot be.
     """
 
     def __init__(
@@ -41,6 +43,10 @@ class Tiers:
                 )
         if not tiers:
             raise OptionError("Tiers() has no tier; expected one at least, the fastest first")
+        if isinstance(waiting, bool) or not isinstance(waiting, int) or waiting < 0:
+            raise OptionError(
+                f"waiting={waiting!r:.80} is not valid; expected a number of bytes, 0 or more"
+            )
         self.tiers = tiers
         self._device = device
         self._behind = [Behind(tier, waiting) for tier in tiers[1:]]
@@ -111,6 +117,15 @@ class Tiers:
         kept = [self.memory.put(key, kv), *(behind.write(key, kv) for behind in self._behind)]
         return any(kept)
 
+    def expect(self, nbytes: int) -> bool:
+        """Leave so many bytes of the first tier free; False for more than it could take."""
+        return isinstance(self.memory, Expecting) and self.memory.expect(nbytes)
+
+    def expect_no_more(self, nbytes: int) -> None:
+        """Leave so many bytes less of the first tier free: they come now, or never."""
+        if isinstance(self.memory, Expecting):
+            self.memory.expect_no_more(nbytes)
+
     def delete(self, key: str) -> bool:
         """Forget `key` in every tier."""
         there = [self.memory.delete(key), *(behind.delete(key) for behind in self._behind)]
@@ -143,8 +158,9 @@ class Tiers:
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until every tier has all that memory has. TimeoutError after `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
         for behind in self._behind:
-            behind.flush(self.memory.get, timeout)
+            behind.flush(self.memory.get, until)
 
     def check_integrity(self) -> None:
         """Assert that all tiers are right about themselves."""

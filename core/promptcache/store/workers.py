@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from threading import Condition, Thread
 from typing import Any, TypeVar
 
+from promptcache.store.forks import after_fork
+
 T = TypeVar("T")
 
 IDLE = 10.0
@@ -15,23 +17,38 @@ IDLE = 10.0
 
 
 class Workers:
-    """At most `most` threads, which do not keep the process from ending."""
+    """At most `most` threads, which do not keep the process from ending.
+
+    A process that is forked from this one starts threads of its own.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._renew()
+        after_fork(self._renew)
+
+    def _renew(self) -> None:
         self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._threads = 0
         self._idle = 0
         self._changed = Condition()
 
     def begin(self, work: Callable[[], T]) -> Future[T]:
-        """Have some work done; a future that is cancelled before it is begun is left out."""
+        """Have some work done; a future that is cancelled before it is begun is left out.
+
+        Where there is no thread and none can be started, the future has that RuntimeError.
+        """
         future: Future[T] = Future()
         with self._changed:
+            if self._idle <= len(self._jobs) and self._threads < self._most:
+                try:
+                    Thread(target=self._work, name="promptcache-remote", daemon=True).start()
+                    self._threads += 1
+                except RuntimeError as error:
+                    if not self._threads:
+                        future.set_exception(error)
+                        return future
             self._jobs.append((future, work))
-            if self._idle < len(self._jobs) and self._threads < self._most:
-                self._threads += 1
-                Thread(target=self._work, name="promptcache-remote", daemon=True).start()
             self._changed.notify()
         return future
 

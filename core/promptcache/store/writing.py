@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
-from threading import Condition, Thread
+from threading import TIMEOUT_MAX, Condition, Thread
 
 from promptcache.kv import KV
+from promptcache.store.forks import after_fork
 from promptcache.store.protocol import Store
 
 log = logging.getLogger("promptcache")
@@ -16,28 +18,36 @@ class Writer:
     """Puts states into a store in a thread of its own, which ends when nothing waits.
 
     At most `most` bytes wait, or one entry that is larger. The process does not end before they
-    are written. `refused` hears of what the store did not take. Safe to use from several threads.
+    are written; one that is forked from it leaves that to it. `refused` hears of what the store
+    did not take. Safe to use from several threads.
     """
 
     def __init__(self, store: Store, most: int, refused: Callable[[str], None]) -> None:
         self._store = store
         self._most = most
         self._refused = refused
+        self._renew()
+        after_fork(self._renew)
+
+    def _renew(self) -> None:
         self._waiting: dict[str, KV] = {}
         self._writing: str | None = None
         self._working = False
         self._changed = Condition()
 
     def put(self, key: str, kv: KV) -> bool:
-        """Have `kv` written soon, in place of what waits under the key. False: too much waits."""
+        """Have `kv` written soon, in place of what waits under the key. False: too much waits.
+
+        Raises RuntimeError where no thread can be started, and leaves it out.
+        """
         with self._changed:
             others = sum(other.nbytes for name, other in self._waiting.items() if name != key)
             if others and others + kv.nbytes > self._most:
                 return False
-            self._waiting[key] = kv
             if not self._working:
-                self._working = True
                 Thread(target=self._work, name="promptcache-writer").start()
+                self._working = True
+            self._waiting[key] = kv
             return True
 
     def get(self, key: str) -> KV | None:
@@ -56,8 +66,9 @@ class Writer:
             self._changed.wait_for(lambda: self._writing != key)
             return self._waiting.pop(key, None) is not None
 
-    def flush(self, timeout: float | None = None) -> None:
-        """Wait until all is written. TimeoutError after `timeout` seconds."""
+    def flush(self, until: float | None = None) -> None:
+        """Wait until all is written. TimeoutError when the monotonic clock says `until`."""
+        timeout = None if until is None else min(TIMEOUT_MAX, max(0.0, until - time.monotonic()))
         with self._changed:
             if not self._changed.wait_for(lambda: not self._working, timeout):
                 raise TimeoutError(f"{len(self._waiting)} entries still wait to be written")
@@ -76,6 +87,7 @@ class Writer:
                     self._refused(key)
             except Exception:  # nobody waits for it, and the others are to be written
                 log.warning("%s was not written to the %s", key, self._store.tier, exc_info=True)
+                self._refused(key)
             with self._changed:
                 self._writing = None
                 if self._waiting.get(key) is kv:

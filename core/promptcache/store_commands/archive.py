@@ -1,8 +1,8 @@
 """Archives of attention states: modules of a folder in one file, and back, each one checked.
 
 An archive is a plain tar: a manifest, and the folder's files as they are. What is read is trusted
-in nothing: of tar there is one kind of entry and one kind of name, a file is read through before
-the store has it, the store writes it anew, and nothing is ever run.
+in nothing: of tar there is one kind of entry and one kind of name, a file is read through, in
+memory, before the store has it, the store writes it anew, and nothing is ever run.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tarfile import BLOCKSIZE
-from tempfile import mkstemp
 from typing import BinaryIO
 
+import torch
+
 from promptcache.errors import StoreError
-from promptcache.store import PRIVATE, DiskStore, states
+from promptcache.store import DiskStore, default_budget, states
 from promptcache.store.folder import SUFFIX
 from promptcache.store.format import DamagedFileError
-from promptcache.store.lockfile import LockFile
-from promptcache.store.protocol import NAME
+from promptcache.store.naming import is_kept
+from promptcache.store.whole import write_whole
 
 MANIFEST = "manifest.json"
 FORMAT = "promptcache archive"
@@ -36,8 +36,6 @@ FILE_LIMIT = 8**11
 """Bytes that a tar can say a file has."""
 NAME_LIMIT = 100
 CHUNK = 2**20
-SCRATCH = ".kv.import"
-"""Where files lie until they are checked, in the folder that they are for."""
 
 Advance = Callable[[int], object]
 """Hears how many bytes more are done."""
@@ -57,26 +55,21 @@ def write(store: DiskStore, keys: Sequence[str], path: Path, advance: Advance) -
 
     Each file is read through first; damaged ones are set aside, and left out. Raises OSError.
     """
-    handle, name = mkstemp(".unfinished", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            room = _manifest(dict.fromkeys(keys, FILE_LIMIT))
-            if len(room) > MANIFEST_LIMIT:
-                raise StoreError(f"{len(keys):,} modules are too many for one archive")
-            _begin(file, MANIFEST, len(room), 0)
-            file.write(room)
-            taken = [_written(store, key, file, advance) for key in keys]
-            file.write(bytes(2 * BLOCKSIZE))
-            file.seek(BLOCKSIZE)
-            listed = _manifest({each.key: each.nbytes for each in taken if each.reason is None})
-            file.write(listed.ljust(len(room)))
-            file.flush()
-            os.fsync(handle)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
+    taken: list[Taken] = []
+
+    def fill(file: BinaryIO) -> None:
+        room = _manifest(dict.fromkeys(keys, FILE_LIMIT))
+        if len(room) > MANIFEST_LIMIT:
+            raise StoreError(f"{len(keys):,} modules are too many for one archive")
+        _begin(file, MANIFEST, len(room), 0)
+        file.write(room)
+        taken.extend(_written(store, key, file, advance) for key in keys)
+        file.write(bytes(2 * BLOCKSIZE))
+        file.seek(BLOCKSIZE)
+        listed = _manifest({each.key: each.nbytes for each in taken if each.reason is None})
+        file.write(listed.ljust(len(room)))
+
+    write_whole(path, ".unfinished", fill)
     return taken
 
 
@@ -87,11 +80,11 @@ def read(path: Path, store: DiskStore, advance: Advance) -> Iterator[Taken]:
     StoreError for what is no archive, and, behind the modules before it, for anything that no
     export writes; OSError for what cannot be read.
     """
-    with path.open("rb") as file, _scratch(store.folder.path) as scratch:
+    with path.open("rb") as file:
         missing = _listed(file)
         while (entry := _next(file, missing)) is not None:
             key, nbytes = entry
-            yield Taken(key, nbytes, _read(file, key, nbytes, store, scratch))
+            yield Taken(key, nbytes, _read(file, key, nbytes, store))
             advance(missing.pop(key))
             file.seek(-nbytes % BLOCKSIZE, os.SEEK_CUR)
     if missing:
@@ -144,17 +137,13 @@ def _listed(file: BinaryIO) -> dict[str, int]:
     for key, nbytes in modules.items():
         if (
             not isinstance(key, str)
-            or not _is_key(key)
+            or not is_kept(key)
             or not isinstance(nbytes, int)
             or nbytes < 0
         ):
             raise StoreError(f"{what}: its manifest lists {key!r:.80} with {nbytes!r:.80} bytes")
     file.seek(-entry.size % BLOCKSIZE, os.SEEK_CUR)
     return modules
-
-
-def _is_key(key: object) -> bool:
-    return isinstance(key, str) and bool(NAME.fullmatch(key)) and not key.startswith(PRIVATE)
 
 
 def _next(file: BinaryIO, expected: Mapping[str, int]) -> tuple[str, int] | None:
@@ -190,7 +179,7 @@ def _entry(file: BinaryIO) -> tarfile.TarInfo | None:
     return entry
 
 
-def _read(file: BinaryIO, key: str, nbytes: int, store: DiskStore, scratch: Path) -> str | None:
+def _read(file: BinaryIO, key: str, nbytes: int, store: DiskStore) -> str | None:
     """Put the next bytes of an archive into the store as the module they are; why not, if not."""
     end = file.tell() + nbytes
     try:
@@ -198,27 +187,11 @@ def _read(file: BinaryIO, key: str, nbytes: int, store: DiskStore, scratch: Path
             return None
         if nbytes > store.budget:
             return f"has {nbytes:,} bytes, more than the budget of {store.budget:,}"
-        path = scratch / "module"
-        with path.open("wb") as copy:
-            while left := end - file.tell():
-                copy.write(file.read(min(left, CHUNK)))
-        kv, _ = states.read(path, key, lambda _: False)
-        path.unlink()
+        if nbytes > default_budget(torch.device("cpu")):
+            return f"has {nbytes:,} bytes, more than a quarter of this machine's memory"
+        kv = states.decoded(file.read(nbytes), key)
         return None if store.put(key, kv) else "was not kept: there is no room for it"
     except DamagedFileError as error:
         return str(error)
     finally:
         file.seek(end)
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder within for files that are not checked yet, empty, for one process at a time."""
-    path = folder / SCRATCH
-    with LockFile(folder / f"{SCRATCH}.lock").held():
-        shutil.rmtree(path, ignore_errors=True)  # what a process that was killed left
-        path.mkdir(mode=0o700)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)

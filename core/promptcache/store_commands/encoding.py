@@ -88,7 +88,7 @@ def encode(
         schemas = [_around(cache, text, role)]
     began = time.perf_counter()
     for schema in schemas:
-        cache.add_schema(schema, progress=True)
+        cache.add_schema(schema, progress=bool(pml))
     if texts:
         cache.cache_documents(texts, schema=schemas[0])
     _show(folder, before, time.perf_counter() - began)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -12,11 +12,18 @@ from rich.table import Table
 from tqdm.auto import tqdm
 
 from promptcache.bench.tables import size
-from promptcache.errors import StoreError
+from promptcache.errors import ModelError, StoreError
 from promptcache.store import DiskStore, states
 from promptcache.store.compression import COMPRESSIONS
 from promptcache.store.folder import DAMAGED
-from promptcache.store.format import CHECKSUM, START, DamagedFileError, cost_of
+from promptcache.store.format import (
+    CHECKSUM,
+    MODEL,
+    START,
+    DamagedFileError,
+    cost_of,
+    tokens_of,
+)
 from promptcache.store.listing import File
 from promptcache.store.states import told_by
 from promptcache.store_commands.given import (
@@ -27,6 +34,9 @@ from promptcache.store_commands.given import (
     number_of_bytes,
     opened,
 )
+
+SHOWN = 12
+"""How many token ids are shown."""
 
 
 def ls(folder: Place) -> None:
@@ -44,7 +54,8 @@ def ls(folder: Place) -> None:
     models = len({model_part(key) for key in files})
     damaged = store.folder.damaged()
     console.print(
-        f"{len(files)} modules of {models} models, {size(store.nbytes)}"
+        f"{len(files)} {'module' if len(files) == 1 else 'modules'} of {models} "
+        f"{'model' if models == 1 else 'models'}, {size(store.nbytes)}"
         + (f", {damaged} damaged files among them in {DAMAGED}/" if damaged else "")
     )
 
@@ -52,6 +63,10 @@ def ls(folder: Place) -> None:
 def inspect(
     folder: Place,
     key: Annotated[str, typer.Argument(help="A module's key, or enough of its beginning.")],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help='Shows the text, too: "pocket", a folder or a hub name.'),
+    ] = None,
 ) -> None:
     """Show all that one module's file says, and whether it is whole; status 1 if it is not."""
     store = opened(folder)
@@ -61,7 +76,7 @@ def inspect(
     key = key if key in found else found[0]
     file = store.folder.files()[key]
     table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in (("key", key), ("model", model_part(key)), *_told(store, key)):
+    for name, value in (("key", key), ("owner", model_part(key)), *_told(store, key, tokenizer)):
         table.add_row(name, value)
     table.add_row("file", f"{store.folder.path_of(key)}, {file.nbytes:,} bytes")
     table.add_row("last used", moment(file.used))
@@ -115,7 +130,7 @@ def _row(store: DiskStore, key: str, file: File) -> tuple[str, ...]:
     return key, model_part(key), f"{tokens:,}", str(layers), dtype, size(file.nbytes), used
 
 
-def _told(store: DiskStore, key: str) -> Iterator[tuple[str, str]]:
+def _told(store: DiskStore, key: str, tokenizer: str | None) -> Iterator[tuple[str, str]]:
     """What the header of a module's file says, in words; nothing where it has none."""
     try:
         told, shapes = told_by(store.folder.path_of(key))
@@ -126,14 +141,35 @@ def _told(store: DiskStore, key: str) -> Iterator[tuple[str, str]]:
     layers = sum(name.startswith("key.") for name in shapes)
     dims = f"{key_dim}" if key_dim == value_dim else f"{key_dim} (keys) and {value_dim} (values)"
     cost = cost_of(told)
-    yield "tokens", f"{tokens:,}, encoded from position {told.get(START, '?')} on"
+    ids = tokens_of(told)
+    more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
+    yield "model", _plain(told.get(MODEL, "unknown"))
+    yield "tokens", f"{tokens:,}, encoded from position {_plain(told.get(START, '?'))} on"
+    yield "token ids", " ".join(map(str, ids[:SHOWN])) + more if ids else "unknown"
+    if tokenizer is not None:
+        yield "text", repr(_text(ids, tokenizer)) if ids else "unknown"
     yield "states", f"{layers} layers, {heads} heads of {dims} in the first, {dtype}"
     compression = next((name for name in COMPRESSIONS if f"{name}.key.0" in shapes), None)
     yield "compression", compression or "none"
     side = [name.removeprefix("side.") for name in shapes if name.startswith("side.")]
     yield "kept beside", ", ".join(side) or "nothing"
     yield "encoding took", "unknown" if cost is None else f"{cost:.3g} s"
-    yield "checksum", told.get(CHECKSUM, "none")
+    yield "checksum", _plain(told.get(CHECKSUM, "none"))
+
+
+def _plain(value: str) -> str:
+    """What a header says, which may be anything, as a terminal shows it."""
+    return value[:80] if value.isprintable() else repr(value)[:80]
+
+
+def _text(ids: Sequence[int], tokenizer: str) -> str:
+    """What the tokens say. ModelError for a tokenizer that cannot be loaded, or has them not."""
+    from promptcache.model.load import load_tokenizer
+
+    loaded = load_tokenizer(tokenizer)
+    if max(ids) >= len(loaded):
+        raise ModelError(f"the tokenizer of {tokenizer} has no token {max(ids)}")
+    return str(loaded.decode(ids))
 
 
 def _damage(store: DiskStore, key: str) -> str | None:

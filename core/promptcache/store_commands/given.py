@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +62,10 @@ def moment(nanoseconds: int) -> str:
 def number_of_bytes(text: str, option: str = "--budget") -> int:
     """A number of bytes, as people write it. OptionError for what is none."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
-    if match is None or match[2] not in UNITS:
-        raise OptionError(f"{option} {text!r} is no number of bytes; expected for example 2GB")
-    return int(float(match[1]) * UNITS[match[2]])
+    nbytes = Decimal(match[1]) * UNITS[match[2]] if match and match[2] in UNITS else None
+    if nbytes is None or nbytes > sys.maxsize:
+        raise OptionError(
+            f"{option} {text!r:.80} is no number of bytes; expected for example 2GB, and less than "
+            "8 EiB"
+        )
+    return int(nbytes)

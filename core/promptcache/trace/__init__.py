@@ -29,6 +29,9 @@ class Trace:
     def __len__(self) -> int:
         return len(self.spans)
 
+    def __repr__(self) -> str:
+        return f"<Trace of {len(self)} spans, {len(self.warnings)} warnings>"
+
     def __str__(self) -> str:
         console = Console(width=100, color_system=None, force_terminal=False)
         with console.capture() as capture:

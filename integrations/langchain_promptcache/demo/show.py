@@ -19,6 +19,11 @@ SHOWN = 2
 """Documents that are shown as PML."""
 BEGINNING = 72
 """Characters of each that are shown."""
+NEXT = (
+    "Next: your own documents, with promptcache demo --docs FOLDER; your own chain, as README.md "
+    "and cookbook/langchain_rag.ipynb show."
+)
+"""What stands behind all that was shown of the documents that ship."""
 
 
 def heading(console: Console, text: str) -> None:
@@ -27,12 +32,17 @@ def heading(console: Console, text: str) -> None:
     console.rule(Text(text, style="bold"), align="left")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def markup(console: Console, prompt: ChatPromptTemplate, documents: Sequence[Document]) -> None:
     """The prompt and the first documents as PML, the documents' texts cut short."""
     schema = schema_from_prompt(prompt, map(_shortened, documents[:SHOWN]), name="library")
     console.print(Syntax(write(schema).rstrip(), "xml", theme="ansi_dark", word_wrap=True))
     if (more := len(documents) - SHOWN) > 0:
-        console.print(f"(and {more} more documents)", style="dim")
+        console.print(f"(and {counted(more, 'document')} more)", style="dim")
 
 
 def _shortened(document: Document) -> Document:

@@ -51,6 +51,7 @@ PROMPT = ChatPromptTemplate.from_messages(
         ("human", "{input}"),
     ]
 )
+"""As LangChain's hub has it for retrieval ("any use questions" too), word for word."""
 
 
 def tour(folder: Path | None, model: str, console: Console, asked: Sequence[str]) -> int:
@@ -83,6 +84,10 @@ def tour(folder: Path | None, model: str, console: Console, asked: Sequence[str]
 
     show.heading(console, "5. Where the tokens of one prompt came from, documents in another order")
     console.print(_trace(llm, answers[-1]))  # the last to be measured, so it is in the store
+
+    if folder is None:
+        console.print()
+        console.print(show.NEXT, soft_wrap=True)
     return int(any(answer.right is False for answer in answers))
 
 
@@ -136,10 +141,10 @@ def _engine(llm: ChatPromptCache) -> PromptCache:
 def _caption(llm: ChatPromptCache, questions: int) -> str:
     attention = _engine(llm).model.config._attn_implementation
     return (
-        f"Medians of {ROUNDS} rounds over {questions} questions, the ways taking turns; tokens are "
-        "those of the prompt. Plain transformers: full prefill by generate() on the same model, "
-        f"with its own cache and {attention} attention. Cold: promptcache with an empty store, "
-        "the documents are encoded for the question. Warm: they are there."
+        f"Medians of {ROUNDS} rounds over {show.counted(questions, 'question')}, the ways taking "
+        "turns; tokens are those of the prompt. Plain transformers: full prefill by generate() on "
+        f"the same model, with its own cache and {attention} attention. Cold: promptcache with an "
+        "empty store, the documents are encoded for the question. Warm: they are there."
     )
 
 

@@ -57,6 +57,17 @@ def test_the_page_is_what_its_rows_make() -> None:
         assert (DOCS / "fidelity" / name).is_file()
 
 
+def test_a_page_names_policies_that_compute_again_in_vain() -> None:
+    page = render(rows(*many()))
+    assert "Nothing that was computed again left a higher mean KL" in page
+    again = [
+        answered(policy="FirstK(k=2)", context=context, outcome=Outcome("Mira", kl=kl))
+        for context, kl in (("preamble", 0.05), ("bare", 0.015))
+    ]
+    page = render(rows(*many(), *again))
+    assert "than computing nothing again: `FirstK(k=2)` preamble (0.05 against 0.02). " in page
+
+
 def test_a_page_shows_each_compression_by_itself() -> None:
     kinds = [answered(compression=compression) for compression in ("", "int8")]
     page = render(rows(*kinds))

@@ -25,12 +25,13 @@ def test_every_way_to_attend_gives_the_same() -> None:
         assert max(off.values()) < 1e-2
 
 
-def test_both_moves_do_the_same_and_keep_the_length_of_keys_that_are_copied() -> None:
+def test_all_moves_do_the_same_and_keep_the_length_of_keys_that_are_copied() -> None:
     ways = ways_to_assemble(SHAPE)
-    turned, moved, copied = (
-        [tensor.clone() for tensor in ways[name]()]
-        for name in ("ours: turned in blocks", "each module moved", "each module copied")
+    names = "ours", "turned in blocks, by torch", "each module moved", "each module copied"
+    turned, in_blocks, moved, copied = (
+        [tensor.clone() for tensor in ways[name]()] for name in names
     )
+    assert all(map(torch.equal, turned, in_blocks))
     assert all(map(torch.equal, turned, moved))
     assert all(map(torch.equal, turned[1::2], copied[1::2]))
     lengths = [torch.stack(tensors[::2]).float().norm(dim=-1) for tensors in (copied, turned)]

@@ -59,7 +59,7 @@ def check(
     from promptcache.bench.fidelity.engines import counts
     from promptcache.bench.fidelity.rows import rows_of, write_fidelity
     from promptcache.bench.fidelity.running import run
-    from promptcache.bench.fidelity.tables import CHECK, terminal_table
+    from promptcache.bench.fidelity.tables import CHECK, LEGEND, terminal_table
     from promptcache.bench.fidelity.verdict import Bound, Verdict
     from promptcache.bench.models import subject
     from promptcache.bench.rounds import threads_set
@@ -92,6 +92,7 @@ def check(
         rows = list(rows_of(found.answered, Setting.of(measured), "check", cases=False))
     verdict = Verdict.of(rows, bound, found.refused)
     console.print(terminal_table(rows, CHECK, setting(rows[0])))
+    console.print(LEGEND, soft_wrap=True)
     say_left_out(console, found)
     for line in verdict.lines():
         console.print(line, soft_wrap=True)

@@ -29,66 +29,18 @@ from promptcache.bench.fidelity.tables import (
     points,
     share,
 )
+from promptcache.bench.fidelity.texts import (
+    INTRODUCTION,
+    POCKET,
+    RUNNING,
+    TOWARDS_FULL,
+    TWO_NEEDED,
+)
 from promptcache.bench.tables import Column, page_table, setting
 from promptcache.reuse import Modular
 
-INTRODUCTION = """\
-# Fidelity
-
-<!-- Written by `python -m promptcache.bench.fidelity.page` from the rows in docs/fidelity: run it
-again instead of editing here. -->
-
-How near reuse comes to full prefill, prompt by prompt. Every prompt is answered greedily in full,
-and then by every reuse policy in every encoding context, in random turns:
-
-- **KL** is KL(full prefill || policy) of the distribution of the answer's first token, in nats:
-  the mean over all prompts with its 95 % interval (bootstrap), and below what half of them, 95 %
-  and 99 % of them lie.
-- **top-1**: the share of steps along full prefill's own answer at which the same token is best;
-  **answers**: the share of prompts whose whole answer is the same.
-- **exact match** and **F1** (LongBench's) are of the answers against the right ones. *difference*
-  is the 95 % interval of policy less full prefill, in percentage points, paired sample by sample:
-  Bonett and Price's for paired proportions, which has a width where nothing differs. A sample asked
-  with its documents in two orders counts once.
-- **again**: the share of the modules' tokens that is computed again; **FLOPs**: of a full prefill's
-  operations, as they follow from the model's shapes, a policy's choosing included; **TTFT**: the
-  median of the ratios of times to the first token, prompt by prompt. Modules are encoded before.
-- *transformers* is the model without promptcache on the same text tokenised in one piece: what it
-  changes that modules are tokenised apart. *full prefill, reordered* is the full prefill of the
-  documents in another order against that in their own: what a prompt's order alone changes.
-  `Exact()` differs from full prefill by rounding alone, of which bfloat16 has much.
-- A context with *int8* or *int4* is one whose modules were rounded to what that compression holds.
-"""
-
-POCKET = """\
-Prompts of pocket's corpus are worded as LangChain's and LlamaIndex's are, half of them in wordings
-that its training never saw, on names and values that it never saw either. *fact* is stated in one
-document; *compare* and *follow* need two (which of two entities has more of something; a reference
-from one document into another); *absent* and *stranger* are not to be answered: the document on the
-entity does not say, or there is none on it.
-"""
-
-RUNNING = """\
-## Running it
-
-    promptcache check path/to/model --docs path/to/folder     # your model, your documents
-    promptcache check path/to/model --pml schema.pml --pml prompt.pml --json rows.json
-    promptcache bench fidelity pocket --samples 200           # `make bench-fidelity`
-    promptcache bench fidelity pocket --policy Modular --context expected --samples 3000
-    promptcache bench fidelity pocket --policy Modular --compression none --compression int8
-    promptcache bench fidelity path/to/model --longbench path/to/LongBench/data
-
-`check` holds every policy against full prefill. Of those that keep a bound, which `--max-kl`,
-`--min-top1` and `--min-answers` set, it recommends the fastest; of several within a tenth of the
-fastest, the one with the lowest KL. With `--strict` its status says whether all keep the bound.
-LongBench's files are scored by LongBench's metrics, which stand under F1 here, with short
-instructions of our own. Rows that `--json FILE` writes into docs/fidelity become this page:
-
-    promptcache bench fidelity pocket --samples 200 --json docs/fidelity/pocket.json
-    python -m promptcache.bench.fidelity.page
-
-Figures need `pip install 'promptcache[bench]'`.
-"""
+TWO_DOCUMENTS = ("compare", "follow")
+"""The kinds of questions that need two documents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +113,7 @@ def _section(group: Group) -> Iterator[str]:
     yield page_table(group.whole, FIDELITY if scored else CHECK)
     if group.has_figure:
         yield f"![Fidelity against cost](fidelity/{group.name}.svg)\n"
+        yield f"{_in_vain(group.whole)} {TOWARDS_FULL}"
     every = list(dict.fromkeys(each.case for each in group.rows if each.case != ALL))
     seeds_apart = [case for case in every if case.startswith(SEED)]
     cases = [case for case in every if case not in seeds_apart]
@@ -168,6 +121,7 @@ def _section(group: Group) -> Iterator[str]:
         if scored:
             yield "Exact match, and the interval of its difference, by what is asked:\n"
             yield _by_case(group, cases, _match)
+            yield from _of_two_documents(group.rows)
         yield "Mean KL, and its 99th percentile, by what is asked:\n"
         yield _by_case(group, cases, _kl)
     if seeds_apart:
@@ -176,6 +130,37 @@ def _section(group: Group) -> Iterator[str]:
     if worst := list(_worst(group.whole)):
         yield "The prompts whose first token `Modular()` got most wrong, by context:\n"
         yield page_table(worst, WORST)
+
+
+def _in_vain(whole: Sequence[FidelityRow]) -> str:
+    """Which policies computed tokens again and were further from full prefill than without."""
+    plain = [row for row in whole if not row.compression]
+    nothing = {row.context: row for row in plain if row.policy == str(Modular())}
+    worse = [
+        f"`{row.policy}` {row.context} ({number(row.kl)} against {number(nothing[row.context].kl)})"
+        for row in plain
+        if row.policy not in BASELINES
+        and row.context in nothing
+        and row.kl > nothing[row.context].kl
+    ]
+    if not worse:
+        return "Nothing that was computed again left a higher mean KL than computing nothing again."
+    return f"These left a higher mean KL than computing nothing again: {', '.join(worse)}."
+
+
+def _of_two_documents(rows: Sequence[FidelityRow]) -> Iterator[str]:
+    """What modules that do not see each other lose where two of them are needed."""
+    own = [row for row in rows if row.case in TWO_DOCUMENTS and not row.compression]
+    full = {row.case: row.exact_match for row in own if row.policy == FULL}
+    lost = [
+        f"{row.context} {100 * (whole - row.exact_match):+.1f} ({row.case})"
+        for row in own
+        if row.policy == str(Modular())
+        and row.exact_match is not None
+        and (whole := full.get(row.case)) is not None
+    ]
+    if lost:
+        yield f"{TWO_NEEDED} {', '.join(lost)}.\n"
 
 
 def _by_case(group: Group, cases: Sequence[str], cell: Callable[[FidelityRow], str]) -> str:

@@ -76,7 +76,8 @@ def figure_of(rows: Sequence[FidelityRow], full: FidelityRow | None) -> Figure:
             if merit != "exact match":
                 _on_a_log_scale(panel)
             dress(panel, f"{setting(rows[0]).partition(' (')[0]}, {rows[0].prompts:,} prompts")
-    axes[0][0].legend(fontsize=7, frameon=False)
+    named = axes[0][0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
 
 

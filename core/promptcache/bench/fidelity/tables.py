@@ -62,6 +62,12 @@ COST = (
 )
 CHECK: Sequence[Column] = (POLICY, CONTEXT, *KL, TOP1, ANSWERS, *COST)
 """What a check shows of every case."""
+LEGEND = (
+    "KL: of the first token, against full prefill, in nats. top-1: steps with the same best token. "
+    "answers: the same whole answer. again: tokens of modules that are computed again. FLOPs and "
+    "TTFT: operations and time to the first token, of a full prefill's."
+)
+"""What the columns of a check are."""
 FIDELITY: Sequence[Column] = (
     POLICY,
     CONTEXT,
@@ -85,7 +91,7 @@ def terminal_table(
     shown = [column for column in columns if not column.wide]
     for column in shown:
         table.add_column(
-            column.heading, justify="left" if column.words else "right", no_wrap=column.words
+            column.heading, justify="left" if column.words else "right", no_wrap=not column.words
         )
     for row in rows:
         table.add_row(*(column.cell(row) for column in shown))

@@ -1,0 +1,24 @@
+"""Warnings of one tier: each kind of failure is said once, however often it comes."""
+
+from __future__ import annotations
+
+import logging
+from threading import Lock
+
+log = logging.getLogger("promptcache")
+
+
+class Told:
+    """What a tier has warned of already. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._kinds: set[str] = set()
+        self._lock = Lock()
+
+    def once(self, kind: str, message: str) -> None:
+        """Warn, unless that was done for this kind before."""
+        with self._lock:
+            new = kind not in self._kinds
+            self._kinds.add(kind)
+        if new:
+            log.warning("%s", message)
