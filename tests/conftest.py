@@ -17,6 +17,8 @@ settings.load_profile("untimed")
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     from promptcache.cli import main  # imports much that most tests do not need
 
+    monkeypatch.setenv("COLUMNS", "160")  # no table breaks a name, however long its figures are
+
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["promptcache", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
