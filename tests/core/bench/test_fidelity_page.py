@@ -99,6 +99,19 @@ def test_a_page_of_several_seeds_shows_them_apart() -> None:
     assert "| policy | context | fact | 2 documents |" in page
 
 
+def test_a_page_shows_wordings_apart_where_there_are_several() -> None:
+    kinds = [
+        answered(about=About("Who?", "fact", 2, 1, number, ("Mira",), wording=wording),
+                 outcome=Outcome("Mira", kl))
+        for number, (wording, kl) in enumerate((("in training", 0.25), ("held out: rules", 0.5)))
+    ]  # fmt: skip
+    page = render(rows(*kinds))
+    assert page.count("| policy | context | held out: rules | in training |") == 2
+    assert "| Modular() | preamble | 0.5 (0.5) | 0.25 (0.25) |" in page
+    assert "| policy | context | fact | 2 documents |" in page
+    assert "how it is worded" not in render(rows(*kinds[:1]))
+
+
 def test_the_page_and_its_figures_are_written_beside_the_rows(tmp_path: Path) -> None:
     made = rows(*many())
     write_fidelity(tmp_path / "fidelity" / "rows.json", made)

@@ -52,11 +52,15 @@ def test_half_of_the_samples_are_worded_as_training_never_was() -> None:
         w.user.partition("{")[0] + w.system.partition("{")[0] for w in WORDINGS if w.held_out
     ]
     draw = samples.Draw(12, ("fact", "absent"), (2,))
-    begun = []
+    begun, called = [], []
     for question, _ in samples.questions(draw, lambda _: 0):
         text = "".join(content for _, content in question.messages)
         begun.append(any(text.startswith(front) for front in held_out))
+        called.append(question.about.wording)
     assert begun == [False, False, True, True] * 3
+    names = {w.name for w in WORDINGS if w.held_out}
+    assert [name in names for name in called] == begun
+    assert {name for name in called if name not in names} == {samples.TRAINED}
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

@@ -116,7 +116,8 @@ def _section(group: Group) -> Iterator[str]:
         yield f"{_in_vain(group.whole)} {TOWARDS_FULL}"
     every = list(dict.fromkeys(each.case for each in group.rows if each.case != ALL))
     seeds_apart = [case for case in every if case.startswith(SEED)]
-    cases = [case for case in every if case not in seeds_apart]
+    wordings = list(dict.fromkeys(each.case for each in group.rows if each.wording))
+    cases = [case for case in every if case not in (*seeds_apart, *wordings)]
     if cases:
         if scored:
             yield "Exact match, and the interval of its difference, by what is asked:\n"
@@ -124,6 +125,12 @@ def _section(group: Group) -> Iterator[str]:
             yield from _of_two_documents(group.rows)
         yield "Mean KL, and its 99th percentile, by what is asked:\n"
         yield _by_case(group, cases, _kl)
+    if wordings:
+        if scored:
+            yield "Exact match, and the interval of its difference, by how it is worded:\n"
+            yield _by_case(group, wordings, _match)
+        yield "Mean KL, and its 99th percentile, by how it is worded:\n"
+        yield _by_case(group, wordings, _kl)
     if seeds_apart:
         yield "Mean KL, and its 99th percentile, seed by seed:\n"
         yield _by_case(group, seeds_apart, _kl)
@@ -197,6 +204,7 @@ WORST: Sequence[Column] = (
     Column("KL", lambda line: number(line[1]["kl"])),
     Column("sample", lambda line: f"{line[1]['seed']}, {line[1]['number']}"),
     Column("documents", lambda line: f"{line[1]['documents']}, {line[1]['order']}"),
+    Column("wording", lambda line: line[1].get("wording") or "-", words=True),
     Column("question", lambda line: _cell(line[1]["question"]), words=True),
     Column("right", lambda line: _cell(" / ".join(line[1]["right"])), words=True),
     Column("full prefill", lambda line: _cell(line[1]["full_prefill"]), words=True),

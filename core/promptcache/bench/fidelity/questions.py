@@ -21,7 +21,7 @@ class About:
     """What rows say of a question: where it is from, and what is right.
 
     `seed` and `number` make it again where it was drawn; `kind` is what is asked for, `documents`
-    how many are in the prompt. `right` are the right answers, none where nobody knows them;
+    how many are in the prompt, `wording` how it is worded where that is known. `right` are the right answers, none where nobody knows them;
     `metric` is by which, beside exact match, an answer is scored, `classes` what it may be one of.
     """
 
@@ -34,6 +34,7 @@ class About:
     metric: Metric = f1
     classes: tuple[str, ...] = ()
     first_line: bool = False
+    wording: str = ""
 
 
 class Question(Protocol):

@@ -47,7 +47,7 @@ class FidelityRow(Row):
     modules, `flops_share` of a full prefill's operations, None where they are not known;
     `ttft_ratio` is the median of the ratios, prompt by prompt, of the times to the first token.
     `compression` is the one that modules were rounded to, "" where they were not. `kind`,
-    `documents` and `order` say which prompts: "" and None are all. A sample that was asked in two
+    `documents`, `wording` and `order` say which prompts: "" and None are all. A sample that was asked in two
     orders counts once, with the mean of the two. `worst` are prompts, the worst first.
     """
 
@@ -59,6 +59,7 @@ class FidelityRow(Row):
     compression: str = ""
     kind: str
     documents: int | None
+    wording: str = ""
     order: str
     prompts: int
     seeds: Sequence[int]
@@ -125,6 +126,10 @@ def rows_of(
         for count in _different(each.about.documents for each in mine):
             part = [each for each in mine if each.about.documents == count]
             yield _row(part, setting, run, f"{count} documents", documents=count, order=whole)
+        wordings = _different(e.about.wording for e in mine)
+        for wording in wordings if len(wordings) > 1 else ():
+            part = [each for each in mine if each.about.wording == wording]
+            yield _row(part, setting, run, wording, wording=wording, order=whole)
         seeds = _different(e.about.seed for e in mine if e.about.seed is not None)
         for seed in seeds if len(seeds) > 1 else ():
             part = [each for each in mine if each.about.seed == seed]
@@ -169,6 +174,7 @@ def _row(
     *,
     kind: str = "",
     documents: int | None = None,
+    wording: str = "",
     order: str,
 ) -> FidelityRow:
     samples: dict[tuple[object, ...], list[Answered]] = {}
@@ -194,6 +200,7 @@ def _row(
         compression=first.compression,
         kind=kind,
         documents=documents,
+        wording=wording,
         order=order,
         prompts=len(answered),
         seeds=_different(e.about.seed for e in answered if e.about.seed is not None),
@@ -250,6 +257,7 @@ def _worst(answered: Sequence[Answered]) -> list[dict[str, Any]]:
             "number": each.about.number,
             "kind": each.about.kind,
             "documents": each.about.documents,
+            "wording": each.about.wording,
             "order": each.order,
             "question": each.about.text,
             "right": list(each.about.right),

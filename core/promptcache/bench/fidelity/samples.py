@@ -27,6 +27,8 @@ KINDS: tuple[QuestionKind, ...] = ("fact", "compare", "follow", "absent", "stran
 DOCUMENTS = (2, 4, 8, 16)
 MANY = 8
 """Documents beyond which each has few facts, so that a prompt has room for them all."""
+TRAINED = "in training"
+"""What the wordings that pocket's training showed are called, all together."""
 TRIES = 500
 """Samples that are drawn, at most, for one of the kind that is wanted."""
 Count = Callable[[Sequence[tuple[str, str]]], int]
@@ -119,6 +121,7 @@ def _chat(sample: Sample, wording: Wording, seed: int, number: int) -> Chat:
         turn.question,
         kind=turn.kind,
         documents=len(sample.documents),
+        wording=wording.name if wording.held_out else TRAINED,
         seed=seed,
         number=number,
         right=(turn.answer,),
