@@ -1,4 +1,4 @@
-"""All of it from nothing: tokenizer, training, export, evaluation.
+"""All of it from nothing: tokenizer, training twice over, export, evaluation.
 
     python -m promptcache.pocket
 
@@ -7,6 +7,7 @@ Run again after a stop, it goes on from the last checkpoint.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from promptcache.pocket.chat import messages
 from promptcache.pocket.corpus import Shape, make_sample
 from promptcache.pocket.export import export
 from promptcache.pocket.prompts import WORDINGS
-from promptcache.pocket.schedule import DEFAULT, Plan
+from promptcache.pocket.schedule import AGAIN, DEFAULT, Plan
 from promptcache.pocket.tokenizer import train_tokenizer
 
 
@@ -41,14 +42,20 @@ def main(
     ] = Path("runs/pocket"),
     to: Annotated[Path, typer.Option(help="Folder of the weights.")] = pocket_path(),  # noqa: B008
     tokens: Annotated[int, typer.Option(help="Tokens to train on, in all.")] = DEFAULT.tokens,
+    more: Annotated[int, typer.Option(help="Tokens when it is gone over again.")] = AGAIN.tokens,
     threads: Annotated[int, typer.Option(help="Threads of torch; 0: its own choice.")] = 0,
 ) -> None:
     """Make pocket."""
     if not (run / "tokenizer").exists():
         train_tokenizer(training_texts()).save_pretrained(run / "tokenizer")
-    if not train.start(run, Plan(tokens=tokens), threads):
-        raise typer.Exit(1)  # stopped on the way: nothing to export yet
-    export(run, to)
+    first, again = run / "first", run / "again"
+    if not first.exists():
+        if not train.start(run, Plan(tokens=tokens), threads):
+            raise typer.Exit(1)  # stopped on the way: nothing to export yet
+        export(run, first)
+    if not train.start(again, replace(AGAIN, tokens=more), threads, first):
+        raise typer.Exit(1)
+    export(again, to)
     evaluate.main(to, run / "evaluation.jsonl", 1000, 300, 0)
 
 

@@ -3,7 +3,8 @@
 Looking a fact up appears all at once on short contexts, copying long names all at once a little
 later; longer contexts come after both, and short ones stay a part of every stage. Many questions
 are asked on one context, since answers teach more than the text they stand in; the first of them is
-a prompt with a single turn. The last stage lasts as long as the learning rate falls.
+a prompt with a single turn. The last stage lasts as long as the learning rate falls. What was learnt
+is gone over once more, with the rate starting anew: there documents are marked off in every way.
 """
 
 from __future__ import annotations
@@ -55,5 +56,21 @@ STAGES: tuple[Stage, ...] = (
         (0.3, 0.15, 0.1, 0.1, 0.2, 0.15),
         1024,
         remarks=0.5,
+    ),
+)
+
+REVISION: tuple[Stage, ...] = (
+    Stage(
+        (
+            Shape((2, 8), (3, 6), (3, 14), unanswerable=0.2, two_documents=0.25, alike=0.3),
+            Shape((2, 6), (2, 5), (2, 8), unanswerable=0.1, two_documents=1.0, alike=0.3),
+            Shape((9, 16), (1, 3), (3, 12), unanswerable=0.2, two_documents=0.25, alike=0.3),
+            Shape((1, 4), (1, 4), (1, 1), 0.2, two_documents=0.3, alike=0.5, asked_first=1.0),
+            Shape((3, 8), (3, 6), (1, 2), 0.2, two_documents=0.3, alike=0.3, asked_first=1.0),
+        ),
+        (0.4, 0.15, 0.1, 0.15, 0.2),
+        1024,
+        remarks=0.4,
+        rules=0.7,
     ),
 )

@@ -37,6 +37,7 @@ class Stage:
     text_weight: float = 0.15  # loss weight of tokens that are not answers ...
     text_share: float = 0.2  # ... on this share of them
     remarks: float = 0.0  # share of wordings put together at random that say more than they ask
+    rules: float = 0.0  # share of them with rules of any marks around or between the documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def choose_wording(
 def _training_wording(rng: np.random.Generator, shape: Shape, stage: Stage) -> Wording:
     asked_first = bool(rng.random() < shape.asked_first)
     if rng.random() < VARIED:
-        return varied_wording(rng, asked_first, stage.remarks)
+        return varied_wording(rng, asked_first, stage.remarks, stage.rules)
     return choose_wording(rng, held_out=False, asked_first=asked_first)
 
 

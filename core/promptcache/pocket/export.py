@@ -71,7 +71,7 @@ def export(run: Path, to: Path, figures: str = "") -> None:
         layers=layers,
         hidden=config.hidden_size,
         vocabulary=config.vocab_size,
-        tokens=state["position"]["tokens"] / 1e6,
+        tokens=state["tokens"] / 1e6,
         figures=figures,
     )
     (to / "README.md").write_text(card.rstrip() + "\n")

@@ -1,13 +1,14 @@
 """When a run does what: its plan, where it stands, the learning rate and the stage.
 
-This file knows nothing about models or data.
+This file knows nothing about models.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from promptcache.pocket.curriculum import STAGES
+from promptcache.pocket.curriculum import REVISION, STAGES
+from promptcache.pocket.data import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Plan:
     hidden: int = 256
     layers: int = 5
     feed_forward: int = 640
+    curriculum: tuple[Stage, ...] = STAGES
+    before: int = 0  # tokens that the weights were trained on which it begins from
 
     @property
     def decay_tokens(self) -> float:
@@ -59,7 +62,7 @@ def next_stage(plan: Plan, position: Position) -> int:
 
     The last one has a time only: when the rate begins to fall.
     """
-    last = len(STAGES) - 1
+    last = len(plan.curriculum) - 1
     if position.tokens >= plan.tokens - plan.decay_tokens:
         return last
     late = sum(position.tokens >= start for start in plan.stages)
@@ -68,3 +71,8 @@ def next_stage(plan: Plan, position: Position) -> int:
 
 
 DEFAULT = Plan()
+AGAIN = Plan(
+    tokens=8_000_000, decay_share=1.0, rate=4e-4, embedding_rate=1e-3, norm_rate=2.5e-4,
+    stages=(), seed=8, curriculum=REVISION, before=DEFAULT.tokens,
+)  # fmt: skip
+"""What follows the default plan, from the weights that it made."""

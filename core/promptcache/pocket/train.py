@@ -1,6 +1,7 @@
 """Training of `pocket` on a CPU; goes on from the last checkpoint.
 
     python -m promptcache.pocket.train --out runs/pocket
+    python -m promptcache.pocket.train --out runs/again --weights runs/first  # over once more
 
 Matrices inside the layers are trained with Muon, which learns look-up and copying in fewer tokens
 than AdamW; embeddings and norms with AdamW. One line is logged per 50 steps. Where the run stands
@@ -21,24 +22,27 @@ import typer
 from torch import nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from promptcache.pocket.curriculum import STAGES
 from promptcache.pocket.data import Batch, Encoder, make_pool
 from promptcache.pocket.forward import logits_at
 from promptcache.pocket.model import new_model, pocket_config
-from promptcache.pocket.schedule import DEFAULT, Plan, Position, next_stage, rate_at
+from promptcache.pocket.schedule import AGAIN, DEFAULT, Plan, Position, next_stage, rate_at
 from promptcache.pocket.tokenizer import load_tokenizer
 
 
 class Trainer:
     """A model, its optimisers, and the position in the stream of batches."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, plan: Plan) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, plan: Plan, weights: Path | None = None
+    ) -> None:
         self.plan = plan
         self.encoder = Encoder(tokenizer)
         config = pocket_config(
             tokenizer, hidden=plan.hidden, layers=plan.layers, feed_forward=plan.feed_forward
         )
         self.model: LlamaForCausalLM = new_model(config, plan.seed)
+        if weights is not None:
+            self.model.load_state_dict(LlamaForCausalLM.from_pretrained(weights).state_dict())
         layers = self.model.model.layers.named_parameters()
         matrices = [p for _, p in layers if p.ndim == 2]
         embedding = self.model.model.embed_tokens.weight
@@ -58,7 +62,7 @@ class Trainer:
         """Return the batch at the present position, and step past it."""
         at = self.position
         if self._pool[0] != at.pool:
-            stage = STAGES[at.stage]
+            stage = self.plan.curriculum[at.stage]
             batches = make_pool(
                 self.encoder, self.plan.seed, at.pool, stage, self.plan.batch_tokens
             )
@@ -105,6 +109,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizers": [o.state_dict() for o in self.optimizers],
             "position": asdict(self.position),
+            "tokens": self.plan.before + self.position.tokens,
         }
         torch.save(state, folder / "checkpoint.new")
         os.replace(folder / "checkpoint.new", folder / "checkpoint.pt")
@@ -179,39 +184,34 @@ def run(trainer: Trainer, out: Path, save_every: int = 200) -> bool:
     return True
 
 
-def start(out: Path, plan: Plan, threads: int = 0) -> bool:
+def start(out: Path, plan: Plan, threads: int = 0, weights: Path | None = None) -> bool:
     """Train by `plan` in the folder `out`, from its checkpoint where there is one.
 
+    Where there is none, from the exported `weights`, or from nothing with the tokenizer in `out`.
     Returns whether the end of the plan was reached; else SIGTERM came.
     """
     if threads:
         torch.set_num_threads(threads)
-    trainer = Trainer(load_tokenizer(out / "tokenizer"), plan)
+    tokenizer = load_tokenizer(out / "tokenizer" if weights is None else weights)
+    tokenizer.save_pretrained(out / "tokenizer")
+    trainer = Trainer(tokenizer, plan, weights)
     trainer.load(out)
     return run(trainer, out)
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the tokenizer, checkpoint and log.")],
-    tokens: Annotated[int, typer.Option(help="Tokens to train on, in all.")] = DEFAULT.tokens,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DEFAULT.rate,
-    stages: Annotated[str, typer.Option(help="Millions of tokens at which stages begin.")] = "",
-    batch_tokens: Annotated[int, typer.Option(help="Tokens per step.")] = DEFAULT.batch_tokens,
-    skill: Annotated[float, typer.Option(help="Share right at which a stage ends.")] = (
-        DEFAULT.skill
-    ),
-    decay_share: Annotated[float, typer.Option(help="Share of tokens with a falling rate.")] = (
-        DEFAULT.decay_share
-    ),
+    weights: Annotated[
+        Path | None, typer.Option(help="Exported weights to go over it once more with.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(help="Tokens to train on, in all. [as the recipe does]")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Threads of torch; 0: its own choice.")] = 0,
 ) -> None:
     """Train, from the checkpoint in OUT where there is one."""
-    plan = Plan(
-        tokens=tokens, rate=rate, batch_tokens=batch_tokens, decay_share=decay_share, skill=skill
-    )
-    if stages:
-        starts = tuple(int(float(part) * 1e6) for part in stages.split(","))
-        plan = replace(plan, stages=starts)
-    start(out, plan)
+    plan = DEFAULT if weights is None else AGAIN
+    start(out, plan if tokens is None else replace(plan, tokens=tokens), threads, weights)
 
 
 if __name__ == "__main__":

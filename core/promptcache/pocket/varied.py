@@ -3,6 +3,7 @@
 A chain's author words the instructions, marks the documents off and leads to the question as they
 like. Here every part is drawn by itself; none of the parts occurs in a wording that is held out
 for testing, which `tests/core/pocket` checks. This file knows nothing about documents or tokens.
+Rules are of every mark that people draw them with, so that no mark is one that training never saw.
 """
 
 from __future__ import annotations
@@ -71,6 +72,12 @@ CLOSINGS = (
 )  # fmt: skip
 
 
+MARKS = "-#~_.+:|/^%@"
+"""What rules are drawn with, one of them many times ..."""
+MIXED = MARKS + "*=<>"
+"""... or two in turn, or one and spaces."""
+
+
 def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
     return options[int(rng.random() * len(options))]
 
@@ -88,12 +95,41 @@ def _remarked(rng: np.random.Generator, question: str, tail: str) -> tuple[str, 
     return question, _pick(rng, CLOSINGS) if closing else tail
 
 
-def varied_wording(rng: np.random.Generator, asked_first: bool, remarks: float = 0.0) -> Wording:
+def _rule(rng: np.random.Generator) -> str:
+    """A line across the page: "------", "=-=-=-", "* * *"."""
+    length = 2 + int(rng.random() * 14)
+    how = rng.random()
+    if how < 0.4:
+        return _pick(rng, MARKS) * (length + 1)
+    if how < 0.7:
+        return " ".join(_pick(rng, MIXED) * length)
+    return (_pick(rng, MIXED) + _pick(rng, MARKS)) * length
+
+
+def _ruled(rng: np.random.Generator, fence: tuple[str, str], joiner: str) -> list[str]:
+    """A fence around the documents and what joins them, with rules for one of them or both."""
+    above, below, between = _rule(rng), _rule(rng), _rule(rng)
+    which, same, apart = rng.random(), rng.random() < 0.7, "\n" if rng.random() < 0.5 else "\n\n"
+    if which < 0.6:
+        joiner = apart + between + apart
+    if which > 0.4:
+        fence = (above + "\n", "\n" + (above if same else below))
+    return [*fence, joiner]
+
+
+def varied_wording(
+    rng: np.random.Generator, asked_first: bool, remarks: float = 0.0, rules: float = 0.0
+) -> Wording:
     """Put a wording together; `asked_first`: with the question before the documents.
 
-    `remarks` is the share of wordings with more said around the question.
+    `remarks` is the share of wordings with more said around the question, `rules` of those with
+    rules around or between the documents.
     """
     before, after = FENCES[int(rng.random() * len(FENCES))]
+    ruled = bool(rules) and rng.random() < rules
+    joiner = ""
+    if ruled:
+        before, after, joiner = _ruled(rng, (before, after), _pick(rng, JOINERS))
     heading = _pick(rng, HEADINGS)
     break_ = "\n" if rng.random() < 0.5 else "\n\n"
     context = (heading + break_ if heading else "") + before + "{context}" + after
@@ -102,7 +138,7 @@ def varied_wording(rng: np.random.Generator, asked_first: bool, remarks: float =
         question, tail = _remarked(rng, question, tail)
     instruction = _instruction(rng)
     gap = "\n" if rng.random() < 0.3 else "\n\n"
-    joiner, header = _pick(rng, JOINERS), _pick(rng, HEADERS)
+    joiner, header = joiner or _pick(rng, JOINERS), _pick(rng, HEADERS)
     if asked_first:
         later = _instruction(rng) if rng.random() < 0.2 else ""
         system, parts = instruction, [question, context, later, tail]

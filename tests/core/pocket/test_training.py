@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from promptcache.pocket import pocket_path, varied
-from promptcache.pocket.curriculum import STAGES
+from promptcache.pocket.curriculum import REVISION, STAGES
 from promptcache.pocket.data import Encoder, Stage, make_pool
+from promptcache.pocket.evaluate import load
+from promptcache.pocket.export import export
 from promptcache.pocket.forward import logits_at
 from promptcache.pocket.model import new_model, pocket_config
 from promptcache.pocket.prompts import WORDINGS
-from promptcache.pocket.schedule import Plan, Position, next_stage, rate_at
+from promptcache.pocket.schedule import AGAIN, Plan, Position, next_stage, rate_at
 from promptcache.pocket.tokenizer import load_tokenizer
-from promptcache.pocket.train import Trainer, run
+from promptcache.pocket.train import Trainer, run, start
 
 TINY = Plan(tokens=20_000, batch_tokens=600, hidden=128, layers=2, feed_forward=128, warm_up=3)
 
@@ -57,7 +59,7 @@ def test_without_a_checkpoint_training_begins_at_the_beginning(tmp_path: Path) -
     assert trainer.position == Position()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, *REVISION])
 def test_batches_hold_answers_and_stay_within_their_length(stage: Stage) -> None:
     encoder = Encoder(load_tokenizer(pocket_path()))
     for batch in make_pool(encoder, 1, 1, stage, 2048, batches=2):
@@ -112,6 +114,32 @@ def test_a_run_that_is_told_to_stop_saves_says_so_and_goes_on_to_its_end_later(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert later.position.tokens >= 2_000
+
+
+def test_what_was_exported_is_gone_over_once_more(tmp_path: Path) -> None:
+    plan = replace(AGAIN, tokens=1_500, batch_tokens=600)
+    assert next_stage(plan, Position()) == 0 and rate_at(plan, Position(step=200)) == 1
+    assert start(tmp_path / "run", plan, weights=pocket_path())
+    export(tmp_path / "run", tmp_path / "made")
+    before, after = (load(folder)[0].state_dict() for folder in (pocket_path(), tmp_path / "made"))
+    moved = [float((after[name] - before[name]).abs().max()) for name in before]
+    assert 0 < max(moved) < 0.1, "a few steps away from where it began"
+    seen = (AGAIN.before + plan.tokens) // 1_000_000
+    assert f"from nothing on {seen} M tokens" in (tmp_path / "made" / "README.md").read_text()
+
+
+def test_rules_are_of_many_marks_and_none_is_held_out_for_testing() -> None:
+    rng = np.random.default_rng(5)
+    held_out = ["\n***\n", "\n==========\n"]
+    assert all(any(rule in "\n" + w.user + w.joiner for w in WORDINGS) for rule in held_out)
+    seen: set[str] = set()
+    for number in range(300):
+        wording = varied.varied_wording(rng, bool(number % 2), rules=1.0)
+        text = "\n" + wording.system + "\n" + wording.user + "\n" + wording.joiner
+        assert text.count("{context}") == text.count("{question}") == 1
+        assert not any(rule in text for rule in held_out)
+        seen |= {mark for mark in varied.MIXED if mark in text}
+    assert seen == set(varied.MIXED)
 
 
 def test_no_part_of_a_wording_put_together_at_random_is_held_out_for_testing() -> None:
