@@ -3,8 +3,9 @@
 Looking a fact up appears all at once on short contexts, copying long names all at once a little
 later; longer contexts come after both, and short ones stay a part of every stage. Many questions
 are asked on one context, since answers teach more than the text they stand in; the first of them is
-a prompt with a single turn. The last stage lasts as long as the learning rate falls. What was learnt
-is gone over once more, with the rate starting anew: there documents are marked off in every way.
+a prompt with a single turn. The last stage lasts as long as the learning rate falls. What was
+learnt is gone over once more, with the rate starting anew: there documents are marked off in every
+way.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ class About:
     """What rows say of a question: where it is from, and what is right.
 
     `seed` and `number` make it again where it was drawn; `kind` is what is asked for, `documents`
-    how many are in the prompt, `wording` how it is worded where that is known. `right` are the right answers, none where nobody knows them;
-    `metric` is by which, beside exact match, an answer is scored, `classes` what it may be one of.
+    how many are in the prompt, `wording` how it is worded where that is known. `right` are the
+    right answers, none where nobody knows them; `metric` is by which, beside exact match, an answer
+    is scored, `classes` what it may be one of.
     """
 
     text: str

@@ -47,8 +47,8 @@ class FidelityRow(Row):
     modules, `flops_share` of a full prefill's operations, None where they are not known;
     `ttft_ratio` is the median of the ratios, prompt by prompt, of the times to the first token.
     `compression` is the one that modules were rounded to, "" where they were not. `kind`,
-    `documents`, `wording` and `order` say which prompts: "" and None are all. A sample that was asked in two
-    orders counts once, with the mean of the two. `worst` are prompts, the worst first.
+    `documents`, `wording` and `order` say which prompts: "" and None are all. A sample that was
+    asked in two orders counts once, with the mean of the two. `worst` are prompts, the worst first.
     """
 
     bench: ClassVar[str] = "fidelity"
