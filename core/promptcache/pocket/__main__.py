@@ -56,7 +56,9 @@ def main(
     if not train.start(again, replace(AGAIN, tokens=more), threads, first):
         raise typer.Exit(1)
     export(again, to)
-    evaluate.main(to, run / "evaluation.jsonl", 1000, 300, 0)
+    figures = run / "figures.md"
+    evaluate.main(to, run / "evaluation.jsonl", 1000, 300, 0, figures)
+    export(again, to, figures.read_text())
 
 
 if __name__ == "__main__":

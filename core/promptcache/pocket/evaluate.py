@@ -18,6 +18,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+import transformers
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -159,6 +160,28 @@ def show(title: str, results: list[Result], console: Console) -> None:
     console.print(table)
 
 
+def card(results: list[Result], pairs: list[Result]) -> str:
+    """The figures for a model card; `pairs` are of questions that need two documents."""
+    torch_version, own = torch.__version__.partition("+")[0], transformers.__version__
+    threads = torch.get_num_threads()
+    said = (
+        f"## Figures\n\nExact match with full prefill (float32, greedy; torch {torch_version}, "
+        f"transformers {own}, {threads} CPU thread{'s' * (threads > 1)})\n"
+        f"on {len(results):,} unseen samples of 2 to 8 documents, at most {MAX_PROMPT:,} tokens "
+        f"(the longest drawn has {max(r.tokens for r in results)}), half\n"
+        f"of them in wordings that training never saw; and on {len(pairs)} questions that need two "
+        "documents.\n`python -m promptcache.pocket.evaluate` repeats it.\n\n"
+        "| what | which | samples | exact match |\n|---|---|---|---|\n"
+    )
+    lines = [(what, *rest) for what, *rest in breakdown(results)]
+    for what, *rest in breakdown(pairs):
+        if what in ("all", "question", "documents", "wording"):
+            lines.append(("two documents" + (f": {what}" if what != "all" else ""), *rest))
+    return said + "".join(
+        f"| {w} | {which} | {n} | {share:.3f} |\n" for w, which, n, share in lines
+    )
+
+
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Load a model in float32 and its tokenizer."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -173,16 +196,21 @@ def main(
     samples: Annotated[int, typer.Option(help="Questions on one document.")] = 1000,
     double: Annotated[int, typer.Option(help="Questions on two documents.")] = 300,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write the figures here, for the model card.")
+    ] = None,
 ) -> None:
     """Measure exact match with full prefill on unseen samples."""
     network, tokenizer = load(model)
     console = Console()
     results = evaluate(network, tokenizer, make_cases(tokenizer, samples, seed))
     show("one document holds the answer, or none", results, console)
-    if double:
-        pairs = evaluate(network, tokenizer, make_cases(tokenizer, double, seed, DOUBLE))
+    pairs = evaluate(network, tokenizer, make_cases(tokenizer, double, seed, DOUBLE))
+    if pairs:
         show("two documents are needed", pairs, console)
-        results += pairs
+    if figures is not None:
+        figures.write_text(card(results, pairs))
+    results += pairs
     rows.parent.mkdir(parents=True, exist_ok=True)
     rows.write_text("".join(json.dumps(asdict(result)) + "\n" for result in results))
 

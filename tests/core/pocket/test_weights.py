@@ -1,10 +1,14 @@
 """The weights that ship load with transformers alone, are small, and answer unseen questions."""
 
+import json
+from pathlib import Path
+
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from promptcache.pocket import pocket_path
 from promptcache.pocket.evaluate import evaluate, load, make_cases
+from promptcache.pocket.evaluate import main as evaluated
 
 LIMIT = 12_000_000
 RIGHT = 36
@@ -29,3 +33,14 @@ def test_unseen_questions_are_answered() -> None:
     model, tokenizer = load(pocket_path())
     results = evaluate(model, tokenizer, make_cases(tokenizer, 40, seed=77))
     assert sum(result.right for result in results) >= RIGHT
+
+
+def test_figures_are_written_for_the_model_card(tmp_path: Path) -> None:
+    rows, figures = tmp_path / "rows.jsonl", tmp_path / "figures.md"
+    evaluated(pocket_path(), rows, 4, 2, 77, figures)
+    said = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert len(said) == 6
+    text = figures.read_text()
+    right = sum(row["right"] for row in said[:4]) / 4
+    assert f"| all |  | 4 | {right:.3f} |" in text and "| two documents |  | 2 |" in text
+    assert "on 4 unseen samples" in text and "and on 2 questions that need two" in text
