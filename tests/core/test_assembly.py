@@ -206,3 +206,24 @@ def test_a_part_that_is_missing_or_does_not_load_is_not_used(
             assert not native.usable()
     finally:
         native._loaded.cache_clear()
+
+
+@compiled
+def test_a_part_of_another_source_is_not_used(tmp_path: Path) -> None:
+    later = tmp_path / "moves.c"
+    later.write_bytes(native.SOURCE.read_bytes() + b"/* a number more in every struct */")
+    native._loaded.cache_clear()
+    try:
+        with patch.object(native, "SOURCE", later):
+            assert not native.usable()
+    finally:
+        native._loaded.cache_clear()
+
+
+@pytest.mark.parametrize("position", [-1, 5])
+@pytest.mark.parametrize("done", [pytest.param(True, marks=compiled), False])
+def test_nothing_is_written_beyond_an_arena(position: int, done: bool) -> None:
+    kinds = [LayerShape(2, 8, 8, torch.float32, CPU)]
+    arena = Arena(kinds, capacity=9)
+    with natively(done), pytest.raises((ValueError, RuntimeError, IndexError)):
+        assemble_here(arena, [(position, states(kinds, 5, 2))], [HALVES], None)

@@ -58,8 +58,6 @@ def put_in_one_pass(arena: Arena, moves: Moves, rotations: Sequence[Rotation | N
         np.array([kv.tokens for _, kv in moves]),
         np.array([turns.get(distance, -1) for distance in distances]),
     )
-    assert pieces.positions.min() >= 0
-    assert (pieces.positions + pieces.tokens).max() <= arena.capacity
     angles: dict[Rotation | None, native.Angles] = {
         rotation: _angles(rotation, list(turns))
         for rotation in set(rotations)

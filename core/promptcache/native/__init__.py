@@ -7,6 +7,7 @@ calls it can do without; `usable` says whether it is there and this processor is
 from __future__ import annotations
 
 import ctypes
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from promptcache.rotate import Rotation
 
+SOURCE = Path(__file__).with_name("moves.c")
 COMPILED = Path(__file__).with_name("moves.so")
 STILL = 0
 KINDS = {torch.bfloat16: 1, torch.float32: 2}
@@ -64,7 +66,7 @@ def located(states: Sequence[Tensor]) -> Numbers | None:
     """Where tensors `[heads, tokens, dim]` lie: address, and bytes between heads, `[tensors, 2]`.
 
     None where one of them is not in main memory, or has gaps between its tokens or numbers. The
-    addresses are good for as long as the tensors live.
+    addresses are good for as long as the tensors live and their storage stays where it is.
     """
     found = []
     for tensor in states:
@@ -78,12 +80,17 @@ def located(states: Sequence[Tensor]) -> Numbers | None:
 def put(places: Sequence[Place], located: Numbers, pieces: Pieces, streamed: bool) -> bool:
     """Put states into places of their type, heads and dimensions, all in one call.
 
-    `located` is `[places, pieces, 2]`; every piece must lie within its place. `streamed` copies
-    past the caches. Gives False, and does nothing, where a place is such that only torch can.
+    `located` is `[places, pieces, 2]`. `streamed` copies past the caches. Gives False, and does
+    nothing, where a place is such that only torch can. Raises ValueError for pieces that would lie
+    beyond a place.
     """
     native = _loaded()
     if native is None or not all(map(_takes, places)):
         return False
+    first, last = pieces.positions.min(initial=0), (pieces.positions + pieces.tokens).max(initial=0)
+    room = min(place.tensor.shape[1] for place in places)
+    if first < 0 or last > room:
+        raise ValueError(f"states for places {first} to {last} of {room}")
     rows = np.array([_rows(place, streamed) for place in places], dtype=np.int64)
     table = np.zeros((len(places), len(pieces.tokens), 7), dtype=np.int64)
     sources, into = table[..., 0:3:2], table[..., 1:4:2]
@@ -105,7 +112,10 @@ def _takes(place: Place) -> bool:
     """Whether native code can write there."""
     tensor, angles = place
     dense = tensor.stride()[1:] == (tensor.shape[2], 1)
-    return tensor.is_cpu and dense and (angles is None or tensor.dtype in KINDS)
+    if angles is None:
+        return tensor.is_cpu and dense
+    fits = 2 * len(angles.rotation.frequencies) <= tensor.shape[2]
+    return tensor.is_cpu and dense and fits and tensor.dtype in KINDS
 
 
 def _rows(place: Place, streamed: bool) -> tuple[int, ...]:
@@ -128,12 +138,15 @@ def _turning(angles: Angles, turns: Numbers) -> Numbers:
 
 @cache
 def _loaded() -> ctypes.CDLL | None:
-    """The compiled part, None where there is none that loads. Importing torch comes before: its
-    threads are used.
+    """The compiled part, None where there is none that loads, or one of another source than lies
+    beside it. Importing torch comes before: its threads are used.
     """
     try:
         native = ctypes.CDLL(str(COMPILED))
-    except OSError:
+        native.promptcache_source.restype = ctypes.c_uint32
+        if native.promptcache_source() != zlib.crc32(SOURCE.read_bytes()):
+            return None
+    except (OSError, AttributeError):
         return None
     native.promptcache_put.restype = None
     pointer, number = ctypes.c_void_p, ctypes.c_int64

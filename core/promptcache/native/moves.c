@@ -23,6 +23,16 @@
 #define FOR_EVERY_WIDTH
 #endif
 
+/* libomp, which clang would call, is not what torch has loaded: so one thread at a time there. */
+#if defined(__linux__) && defined(__clang__) && defined(_OPENMP)
+#error "threads of another OpenMP than torch's"
+#endif
+
+/* Of which source this was made, as its compiler was told. */
+#ifndef SOURCE
+#define SOURCE 0
+#endif
+
 /* Rows of one head that one thread takes at a time, so that long modules are shared out, too. */
 #define BLOCK 256
 
@@ -137,7 +147,7 @@ void promptcache_put(const struct rows *places, const struct piece *pieces, int6
         for (int64_t number = 0; number < many; number++) {
             const struct rows *rows = places + number;
             const struct piece *own = pieces + number * count;
-#pragma omp for collapse(3) schedule(static) nowait
+#pragma omp for collapse(3) schedule(dynamic, 4) nowait
             for (int64_t which = 0; which < count; which++)
                 for (int64_t head = 0; head < rows->heads; head++)
                     for (int64_t block = 0; block < blocks; block++) {
@@ -156,6 +166,8 @@ void promptcache_put(const struct rows *places, const struct piece *pieces, int6
 #endif
     }
 }
+
+uint32_t promptcache_source(void) { return SOURCE; }
 
 /* Whether the processor multiplies and adds at once: where not, operators are faster. */
 int promptcache_usable(void)
