@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from promptcache.errors import OptionError
 from promptcache.kv import KV
 from promptcache.model.efforts import Efforts
 from promptcache.store import Effort, behind
+from promptcache.store.filesystem import FileSystem
 from promptcache.store.folder import DAMAGED, SUFFIX, UNFINISHED
 from support.bare import bare
 from support.faulty import FaultyFileSystem, Trouble, nothing
@@ -188,6 +189,56 @@ def test_a_damaged_object_is_missing_and_moved_out_of_the_way(
     assert not store.keys()
     [warning] = caplog.records
     assert f"a{SUFFIX}" in warning.message and "moved to damaged/" in warning.message
+    assert store.put("a", states())
+    assert is_right(store.get("a"), 1)
+
+
+def damaged(key: str) -> None:
+    fs = FaultyFileSystem()
+    data = fs.cat_file(f"/far/{key}{SUFFIX}")
+    fs.pipe_file(f"/far/{key}{SUFFIX}", data[:-1])
+
+
+def test_a_good_object_is_never_moved_in_the_place_of_a_damaged_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, other = RemoteStore("faulty://far"), RemoteStore("faulty://far")
+    assert store.put("a", states())
+    damaged("a")
+    go_on = Event()
+    move = FileSystem.move
+
+    def slowly(self: FileSystem, name: str, folder: str) -> None:
+        assert go_on.wait(60)
+        move(self, name, folder)
+
+    monkeypatch.setattr(FileSystem, "move", slowly)
+    assert store.get("a") is None
+    Timer(0.2, go_on.set).start()
+    assert store.put("a", states()), "it waits until the damaged one is out of the way"
+    assert is_right(other.get("a"), 1)
+    damaged("a")
+    assert store.get("a") is None and other.get("a") is None
+    assert store.put("a", states(2)) and is_right(store.get("a"), 2)
+    eventually(lambda: all(moving.done() for moving in other._damaged.values()))
+    assert is_right(store.get("a"), 2), "what the other found damaged is there no more"
+
+
+def test_a_damaged_object_that_cannot_be_moved_is_said_once_and_written_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(self: FileSystem, name: str, folder: str) -> None:
+        raise PermissionError("it may not be deleted")
+
+    monkeypatch.setattr(FileSystem, "move", refused)
+    store = RemoteStore("faulty://far")
+    assert store.put("a", states())
+    damaged("a")
+    for _ in range(3):
+        assert store.get("a") is None
+        eventually(lambda: all(moving.done() for moving in store._damaged.values()))
+    found, moved = caplog.records
+    assert "is moved to damaged/" in found.message and "cannot move" in moved.message
     assert store.put("a", states())
     assert is_right(store.get("a"), 1)
 

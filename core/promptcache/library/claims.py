@@ -7,20 +7,29 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Generic, TypeVar
 
+from promptcache.store.forks import after_fork
+
 T = TypeVar("T")
 LATELY = 4096
 """Keys of which it is known when their encoding ended."""
 
 
 class Claims(Generic[T]):
-    """Futures of what is being made, by key. Safe to use from several threads."""
+    """Futures of what is being made, by key. Safe to use from several threads.
+
+    What its parent was making when a process was forked, the process makes itself.
+    """
 
     def __init__(self) -> None:
+        self._renew()
+        self._ended = 0
+        after_fork(self._renew)
+
+    def _renew(self) -> None:
         self._lock = Lock()
         self._in_flight: dict[str, Future[T | None]] = {}
         self._lately: dict[str, int] = {}
         """Keys whose making ended, each with how many had ended before."""
-        self._ended = 0
 
     def now(self) -> int:
         """The moment: how many claims have ended."""

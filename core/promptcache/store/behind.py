@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from threading import Lock
 
 from promptcache.kv import KV
+from promptcache.store.forks import lock_for_moments
 from promptcache.store.memory import MemoryStore
 from promptcache.store.naming import PRIVATE
 from promptcache.store.protocol import Effort, Store
 from promptcache.store.rates import Rate
+from promptcache.store.recent import Recent
 from promptcache.store.writing import Writer
 
 log = logging.getLogger("promptcache")
@@ -30,12 +31,12 @@ class Behind:
     def __init__(self, tier: Store, waiting: int) -> None:
         self.tier = tier
         self.writer = Writer(tier, waiting, self._refuse)
-        self.unwritten: set[str] = set()
-        self._refused: dict[str, float] = {}
-        self._left_out: set[str] = set()
+        self.unwritten: Recent[None] = Recent()
+        self._refused: Recent[float] = Recent()
+        self._left_out: Recent[None] = Recent()
         self._rate = Rate()
         self._measured = 0.0
-        self._lock = Lock()
+        self._lock = lock_for_moments()
 
     def write(self, key: str, kv: KV) -> bool:
         """Have the tier keep it, unless it cannot or too much waits already.
@@ -46,7 +47,7 @@ class Behind:
             return False
         with self._lock:
             left_out = key in self._left_out
-            self._left_out.discard(key)
+            self._left_out.pop(key, None)
             self._refused.pop(key, None)
         if left_out and self.tier.holding([key]):
             return True
@@ -57,7 +58,9 @@ class Behind:
             written, reason = False, f"states cannot be written to the {self.tier.tier}: {error}"
         with self._lock:
             first = not written and not self.unwritten
-            (self.unwritten.discard if written else self.unwritten.add)(key)
+            self.unwritten.pop(key, None)
+            if not written:
+                self.unwritten[key] = None
         if first:
             log.warning("%s: some are written later", reason)
         return written
@@ -67,7 +70,7 @@ class Behind:
         with self._lock:
             before = time.monotonic() - TRIED_AGAIN
             refused = [key for key in self._refused.keys() & keys if self._refused[key] < before]
-            return [*self.unwritten.intersection(keys), *refused]
+            return [*(self.unwritten.keys() & keys), *refused]
 
     def waiting(self, keys: Iterable[str]) -> dict[str, KV]:
         """What waits to be written under these keys."""
@@ -87,7 +90,7 @@ class Behind:
         wanted = list(keys)
         slow = self._slower(wanted, efforts)
         with self._lock:
-            self._left_out |= slow
+            self._left_out |= dict.fromkeys(slow)
         begun = time.perf_counter()
         found = self.tier.find_all([key for key in wanted if key not in slow])
         taken = {key: (take(key, kv), name) for key, (kv, name) in found.items() if kv is not None}
@@ -99,7 +102,7 @@ class Behind:
     def delete(self, key: str) -> bool:
         """Forget `key`, written or not."""
         with self._lock:
-            self.unwritten.discard(key)
+            self.unwritten.pop(key, None)
             self._refused.pop(key, None)
         waited = self.writer.discard(key)
         return self.tier.delete(key) or waited
@@ -114,7 +117,7 @@ class Behind:
             kv = get(key)
             if kv is None:
                 with self._lock:
-                    self.unwritten.discard(key)
+                    self.unwritten.pop(key, None)
             else:
                 self.write(key, kv)
                 self.writer.flush(until)

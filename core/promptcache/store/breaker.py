@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from threading import Lock
+
+from promptcache.store.forks import lock_for_moments
 
 FIRST = 5.0
 LONGEST = 300.0
@@ -20,7 +21,7 @@ class Breaker:
         self._first = first
         self._failures = 0
         self._until = 0.0
-        self._lock = Lock()
+        self._lock = lock_for_moments()
 
     def lets_through(self) -> bool:
         """Whether to try now. Who tries says afterwards how it went."""

@@ -21,6 +21,7 @@ from promptcache.store.host import on_host
 from promptcache.store.identity import Identity
 from promptcache.store.naming import PRIVATE, checked_name
 from promptcache.store.protocol import NO_EFFORTS, Effort
+from promptcache.store.recent import Recent
 from promptcache.store.told import Told
 from promptcache.store.weighing import Weights
 
@@ -70,9 +71,12 @@ class DiskStore:
         self._weights = Weights()
         self.folder = Folder(path, most, self._weigh)
         self._verify = Verify(verify)
-        self._trusted: dict[str, Identity] = {}
+        self._trusted: Recent[Identity] = Recent()
         self._told = Told()
-        if foreign := self.folder.foreign():
+        foreign: list[str] = []
+        with suppress(OSError):
+            foreign = self.folder.foreign()
+        if foreign:
             log.warning(
                 "%s has %d files whose names are those of no key, %r first; they are left alone",
                 path,
@@ -96,12 +100,12 @@ class DiskStore:
             return None
         path = self.folder.path_of(checked_name(key))
         try:
-            inode = path.stat().st_ino
+            there = Identity.of(path)
             kv, seen = states.read(path, key, partial(self._trusts, key))
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
-            self._set_aside(key, inode, error)
+            self._set_aside(key, there, error)
             return None
         except OSError as error:
             self._warn("read", error)
@@ -169,13 +173,13 @@ class DiskStore:
         """
         path = self.folder.path_of(checked_name(key))
         try:
-            inode = path.stat().st_ino
+            there = Identity.of(path)
             states.read(path, key, lambda _: False)
         except FileNotFoundError:
             return None
         except DamagedFileError as error:
             with suppress(OSError):
-                self.folder.set_aside(key, inode)
+                self.folder.set_aside(key, there)
             return str(error)
         return None
 
@@ -219,10 +223,10 @@ class DiskStore:
             if unchanged and used._replace(written=read.written) == read:
                 self._trusted[key] = used
 
-    def _set_aside(self, key: str, inode: int, reason: DamagedFileError) -> None:
+    def _set_aside(self, key: str, file: Identity, reason: DamagedFileError) -> None:
         path = self.folder.path_of(key)
         try:
-            if self.folder.set_aside(key, inode):
+            if self.folder.set_aside(key, file):
                 log.warning("%s %s; it was moved to %s/", path, reason, DAMAGED)
         except OSError as error:
             self._told.once(str(path), f"{path} {reason}; it cannot be moved away: {error}")

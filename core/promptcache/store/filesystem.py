@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, BinaryIO
 
 from promptcache.errors import OptionError, StoreError, valid
 from promptcache.store.forks import after_fork
+from promptcache.store.whole import write_whole
 
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """The extras that file systems need, by their names in URLs; others need `remote`."""
 AT_ONCE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
 """File systems on which an object is there whole or not there; on others it is renamed."""
+LOCAL = {"file", "local"}
+"""Folders of this machine, whose files are for their owner alone, as those of the disk tier are."""
 UNFINISHED = ".kv.unfinished"
 
 
@@ -22,6 +27,7 @@ class FileSystem:
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._at_once = url.partition("://")[0] in AT_ONCE
+        self._local = url.partition("://")[0] in LOCAL
         self._fs, root = _opened(url, options)
         self._root = root.rstrip("/")
         self.name: str = self._fs.unstrip_protocol(root)
@@ -43,6 +49,10 @@ class FileSystem:
         if self._at_once:
             self._fs.pipe_file(self._path(name), data)
             return
+        if self._local:
+            os.makedirs(self._root, mode=0o700, exist_ok=True)
+            write_whole(Path(self._path(name)), UNFINISHED, lambda file: _write(file, data))
+            return
         self._fs.makedirs(self._root, exist_ok=True)
         unfinished = self._path(f".{token_hex(8)}{UNFINISHED}")
         try:
@@ -55,6 +65,8 @@ class FileSystem:
 
     def move(self, name: str, folder: str) -> None:
         """Move an object into a folder within."""
+        if self._local:
+            os.makedirs(self._path(folder), mode=0o700, exist_ok=True)
         self._fs.makedirs(self._path(folder), exist_ok=True)
         self._fs.mv(self._path(name), self._path(f"{folder}/{name}"))
 
@@ -77,6 +89,10 @@ class FileSystem:
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+def _write(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
 
 
 def _opened(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

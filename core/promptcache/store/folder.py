@@ -17,6 +17,7 @@ from threading import Lock, RLock
 from typing import BinaryIO
 
 from promptcache.store.forks import after_fork
+from promptcache.store.identity import Identity
 from promptcache.store.listing import File, files_in, keyed_in
 from promptcache.store.lockfile import LockFile
 from promptcache.store.whole import to_disk, write_whole
@@ -73,13 +74,13 @@ class Folder:
     def nbytes(self) -> int:
         """The bytes of its files, those set aside among them."""
         with self._lock:
-            self._refresh()
+            self._look()
             return self._total()
 
     def files(self) -> dict[str, File]:
         """Every file by its key, the one used longest ago first."""
         with self._lock:
-            self._refresh()
+            self._look()
             return dict(sorted(self._files.items(), key=lambda item: item[1].used))
 
     def foreign(self) -> list[str]:
@@ -89,7 +90,7 @@ class Folder:
     def damaged(self) -> int:
         """How many files were set aside."""
         with self._lock:
-            self._refresh()
+            self._look()
             return len(self._damaged)
 
     def touch(self, key: str) -> None:
@@ -118,27 +119,32 @@ class Folder:
             return True
 
     def delete(self, key: str) -> bool:
-        """Remove the file of a key. False when there was none; raises OSError when it stays."""
-        if not self.path_of(key).exists():
+        """Remove the file of a key, and what was set aside of it. False when there was no file;
+        raises OSError when one stays.
+        """
+        path = self.path_of(key)
+        there = path.exists()
+        if not there and not (self.path / DAMAGED / path.name).exists():
             return False
         with self._exclusive(), self._lock:
             self._remove(key)
-            return True
+            if path.name in self._damaged:
+                self._remove_damaged(path.name)
+        return there
 
-    def set_aside(self, key: str, inode: int) -> bool:
+    def set_aside(self, key: str, file: Identity) -> bool:
         """Move the file of a key out of the way; False when it is another file by now."""
         with self._exclusive(), self._lock:
             path, aside = self.path_of(key), self.path / DAMAGED
             try:
-                state = path.stat()
-                if state.st_ino != inode:
+                if Identity.of(path) != file:
                     return False
                 aside.mkdir(mode=0o700, exist_ok=True)
                 path.replace(aside / path.name)
             except FileNotFoundError:
                 return False
             self._files.pop(key, None)
-            self._damaged[path.name] = File(state.st_size, state.st_mtime_ns)
+            self._damaged[path.name] = File(file.nbytes, file.written)
             return True
 
     def shrink(self, budget: int) -> int:
@@ -146,7 +152,7 @@ class Folder:
         with self._exclusive(), self._lock:
             before = self._total()
             while self._damaged:
-                self._remove_damaged()
+                self._remove_damaged(self._oldest_damaged())
             self._evict(budget, spared="")
             return before - self._total()
 
@@ -174,8 +180,13 @@ class Folder:
                 with self._lock:
                     self._number = renumber()
 
+    def _look(self) -> None:
+        """Look through the folder as far as it can be read now: else it is as it was."""
+        with suppress(OSError):
+            self._refresh()
+
     def _refresh(self) -> None:
-        """Look through the folder, if another process may have changed it."""
+        """Look through the folder, if another process may have changed it. Raises OSError."""
         number = self._lockfile.number()
         if number != self._number or not number or time.monotonic() > self._scanned + RESCAN:
             self._scan()
@@ -183,12 +194,14 @@ class Folder:
 
     def _scan(self) -> None:
         files = keyed_in(self.path, SUFFIX)
+        unfinished = list(files_in(self.path, UNFINISHED))
+        damaged = keyed_in(self.path / DAMAGED, SUFFIX)
         before = self._files
         self._files = {name.removesuffix(SUFFIX): file for name, file in files.items()}
         for key in self._files.keys() & before.keys():
             self._files[key].weight = before[key].weight
-        self._unfinished = list(files_in(self.path, UNFINISHED))
-        self._damaged = keyed_in(self.path / DAMAGED, SUFFIX)
+        self._unfinished = unfinished
+        self._damaged = damaged
         self._scanned = time.monotonic()
 
     def _total(self) -> int:
@@ -201,7 +214,7 @@ class Folder:
         if nbytes > self.budget - stay:
             return False
         while self._total() + nbytes > self.budget and self._damaged:
-            self._remove_damaged()
+            self._remove_damaged(self._oldest_damaged())
         self._evict(self.budget - nbytes, spared=key)
         return True
 
@@ -232,10 +245,12 @@ class Folder:
         self.path_of(key).unlink(missing_ok=True)
         self._files.pop(key, None)
 
-    def _remove_damaged(self) -> None:
-        oldest = min(self._damaged, key=lambda name: self._damaged[name].used)
-        (self.path / DAMAGED / oldest).unlink(missing_ok=True)
-        del self._damaged[oldest]
+    def _oldest_damaged(self) -> str:
+        return min(self._damaged, key=lambda name: self._damaged[name].used)
+
+    def _remove_damaged(self, name: str) -> None:
+        (self.path / DAMAGED / name).unlink(missing_ok=True)
+        del self._damaged[name]
 
     def _remove_unfinished(self) -> None:
         """Remove what dead writers left: a living one would hold the lock file."""

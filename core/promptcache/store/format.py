@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, prod
+from math import prod
 from types import MappingProxyType
 from typing import BinaryIO
 
@@ -23,6 +23,8 @@ FORMAT = "promptcache"
 KEY = "key"
 START = "start"
 LONGEST_START = 18
+LEAST_COST, MOST_COST = 1e-9, 1e9
+"""Seconds that encoding can have taken: what else a file says is not believed."""
 """Digits of a position, at most."""
 COST = "cost"
 CHECKSUM = "checksum"
@@ -157,4 +159,4 @@ def cost_of(told: Mapping[str, str]) -> float | None:
         cost = float(told[COST])
     except (KeyError, ValueError):
         return None
-    return cost if 0 <= cost < inf else None
+    return cost if LEAST_COST <= cost <= MOST_COST else None

@@ -23,17 +23,20 @@ class File:
 
 
 def keyed_in(folder: Path, suffix: str) -> dict[str, File]:
-    """The files in a folder whose names are a key's and end so, by name."""
+    """The files in a folder whose names are a key's and end so, by name. Raises OSError."""
     found = files_in(folder, suffix)
     return {name: found[name] for name in found if is_kept(name.removesuffix(suffix))}
 
 
 def files_in(folder: Path, suffix: str) -> dict[str, File]:
-    """The files in a folder whose names end so, by name; none where it cannot be read."""
+    """The files in a folder whose names end so, by name; none where there is no folder.
+
+    Raises OSError where it cannot be read: that is not the same as empty.
+    """
     found = {}
-    with suppress(OSError), os.scandir(folder) as entries:
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            with suppress(OSError):  # gone meanwhile
+            with suppress(FileNotFoundError):  # gone meanwhile
                 if entry.name.endswith(suffix) and entry.is_file():
                     state = entry.stat()
                     found[entry.name] = File(state.st_size, state.st_mtime_ns)

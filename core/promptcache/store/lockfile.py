@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
 
+from promptcache.store.forks import after_fork
+
 NUMBER_BYTES = 8
 
 
@@ -19,6 +21,8 @@ class LockFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._handle: int | None = None
+        after_fork(self._leave)
 
     def number(self) -> bytes:
         """The number that was left last; empty where there is none. Waits for nobody."""
@@ -33,13 +37,22 @@ class LockFile:
 
         The lock of a process that dies is free. Raises OSError where files cannot be locked.
         """
-        handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._handle = handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             flock(handle, LOCK_EX)
-            yield lambda: _renumbered(handle)
+            try:
+                yield lambda: _renumbered(handle)
+            finally:
+                flock(handle, LOCK_UN)
         finally:
-            flock(handle, LOCK_UN)  # or a child that was forked meanwhile would go on holding it
+            self._handle = None
             os.close(handle)
+
+    def _leave(self) -> None:
+        """In a forked process: the lock is its parent's, and free when that is gone."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
 
 def _renumbered(handle: int) -> bytes:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from threading import Lock
 
 from promptcache.kv import KV
 from promptcache.store.budget import checked_budget
+from promptcache.store.forks import lock_for_moments
 from promptcache.store.protocol import NO_EFFORTS, Effort
 from promptcache.store.weighing import Weights
 
@@ -50,7 +50,7 @@ class MemoryStore:
         self._nbytes = 0
         self._pinned_nbytes = 0
         self._expected = 0
-        self._lock = Lock()
+        self._lock = lock_for_moments()
 
     @property
     def budget(self) -> int:

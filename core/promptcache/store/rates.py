@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from promptcache.store.forks import lock_for_moments
 
 FEWEST = 4
 """Measurements without which there is no estimate: the first ones are slower than the rest."""
@@ -17,7 +17,7 @@ class Rate:
         self._seconds = 0.0
         self._amount = 0.0
         self._count = 0
-        self._lock = Lock()
+        self._lock = lock_for_moments()
 
     def add(self, seconds: float, amount: float) -> None:
         """Take in one more measurement, of an amount greater than nothing."""

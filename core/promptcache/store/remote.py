@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, wait
 from functools import partial
-from threading import Lock
 from typing import Any, TypeVar
 
 from promptcache.errors import OptionError
@@ -18,6 +17,7 @@ from promptcache.store.breaker import FIRST, Breaker
 from promptcache.store.compression import packed
 from promptcache.store.filesystem import FileSystem
 from promptcache.store.folder import DAMAGED, SUFFIX
+from promptcache.store.forks import lock_for_moments
 from promptcache.store.format import DamagedFileError
 from promptcache.store.host import on_host
 from promptcache.store.naming import PRIVATE, checked_name, is_kept
@@ -84,8 +84,10 @@ class RemoteStore:
         self._writes = Breaker(rest)
         self._workers = Workers(workers)
         self._known: dict[str, int] = {}
+        self._damaged: dict[str, Future[None]] = {}
+        """What is moved out of the way, by key, until a good one was written in its place."""
         self._told = Told()
-        self._lock = Lock()
+        self._lock = lock_for_moments()
 
     @property
     def budget(self) -> int:
@@ -149,9 +151,13 @@ class RemoteStore:
             return False
         parts = states.parts_of(on_host(packed(kv), pinned=False))
         head = files.header(files.about(key, kv.start, parts, kv.cost, kv.origin), parts)
+        with self._lock:
+            moving = self._damaged.get(key)
+        if moving is not None and wait([moving], self._write_timeout).not_done:
+            return False  # or it would be this one that is moved
 
         def written() -> bool:
-            if not self._is_there(name, head):
+            if moving is not None or not self._is_there(name, head):
                 data = b"".join((head, *(part.data for part in files.in_order(parts))))
                 self._files.write(name, data)
             return True
@@ -160,6 +166,8 @@ class RemoteStore:
             return False
         with self._lock:
             self._known[key] = kv.nbytes
+            if self._damaged.get(key) is moving:
+                self._damaged.pop(key, None)
         return True
 
     def delete(self, key: str) -> bool:
@@ -169,7 +177,15 @@ class RemoteStore:
         name = f"{checked_name(key)}{SUFFIX}"
         with self._lock:
             self._known.pop(key, None)
-        deleted = self._changed("delete", lambda: self._files.delete(name), self._timeout)
+            moving = self._damaged.pop(key, None)
+        if moving is not None:
+            wait([moving], self._timeout)
+
+        def gone() -> bool:
+            self._files.delete(f"{DAMAGED}/{name}")  # which has its tokens in it, too
+            return self._files.delete(name)
+
+        deleted = self._changed("delete", gone, self._timeout)
         if deleted is None:
             log.warning("%s/%s may still be there: it could not be deleted", self._files.name, name)
         return bool(deleted)
@@ -202,9 +218,7 @@ class RemoteStore:
                 self._known.pop(key, None)
             return None
         except DamagedFileError as error:
-            name = f"{key}{SUFFIX}"
-            log.warning("%s/%s %s; it is moved to %s/", self._files.name, name, error, DAMAGED)
-            self._workers.begin(lambda: self._files.move(name, DAMAGED))
+            self._set_aside(key, job.result(), error)
             return None
         except Exception as error:  # whatever a file system raises
             self._warn("read", error)
@@ -212,6 +226,29 @@ class RemoteStore:
         with self._lock:
             self._known[key] = kv.nbytes
         return kv
+
+    def _set_aside(self, key: str, damaged: bytes, reason: DamagedFileError) -> None:
+        """Have an object moved out of the way, if it is this one still when its turn comes."""
+        name = f"{key}{SUFFIX}"
+        with self._lock:
+            known = self._damaged.get(key)
+        if known is not None and not known.done():
+            return
+
+        def moved() -> None:
+            try:
+                if self._files.read(name) == damaged:
+                    self._files.move(name, DAMAGED)
+            except FileNotFoundError:
+                return  # others were quicker
+            except Exception as error:  # whatever a file system raises
+                self._warn("move", error)
+
+        moving = self._workers.begin(moved)
+        with self._lock:
+            self._damaged[key] = moving
+        if known is None:
+            log.warning("%s/%s %s; it is moved to %s/", self._files.name, name, reason, DAMAGED)
 
     def _is_there(self, name: str, head: bytes) -> bool:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,7 @@ from promptcache.errors import OptionError
 from promptcache.kv import KV
 from promptcache.store.behind import Behind
 from promptcache.store.expecting import Expecting
+from promptcache.store.forgetting import Forgetting
 from promptcache.store.protocol import NO_EFFORTS, Effort, Store
 
 WAITING = 256 * 1024**2
@@ -49,6 +50,7 @@ class Tiers:
             )
         self.tiers = tiers
         self._device = device
+        self._forgetting = Forgetting()
         self._behind = [Behind(tier, waiting) for tier in tiers[1:]]
 
     @property
@@ -91,17 +93,23 @@ class Tiers:
     ) -> dict[str, tuple[KV | None, str]]:
         """The states under these keys, each from the fastest tier that has it."""
         wanted = list(dict.fromkeys(keys))
+        with self._forgetting.looking():
+            return self._found(wanted, efforts)
+
+    def _found(
+        self, wanted: Sequence[str], efforts: Mapping[str, Effort]
+    ) -> dict[str, tuple[KV | None, str]]:
         found = self.memory.find_all(wanted)
         for behind in self._behind:
             for key in behind.lacking(found):
                 if (kv := found[key][0]) is not None:
-                    behind.write(key, kv)
+                    self._forgetting.keep(key, partial(behind.write, key, kv))
         for place, behind in enumerate(self._behind):
             missing = [key for key in wanted if key not in found or found[key][0] is None]
             if not missing:
                 break
             for key, kv in behind.waiting(missing).items():
-                self.memory.put(key, kv)
+                self._forgetting.keep(key, partial(self.memory.put, key, kv))
                 found[key] = kv, self.memory.tier
             missing = [key for key in missing if key not in found or found[key][0] is None]
             found |= behind.find_all(missing, efforts, partial(self._promoted, place))
@@ -114,6 +122,7 @@ class Tiers:
 
     def put(self, key: str, kv: KV) -> bool:
         """Keep `kv` in memory now and elsewhere soon. False when no tier will have it."""
+        self._forgetting.made(key)
         kept = [self.memory.put(key, kv), *(behind.write(key, kv) for behind in self._behind)]
         return any(kept)
 
@@ -127,8 +136,10 @@ class Tiers:
             self.memory.expect_no_more(nbytes)
 
     def delete(self, key: str) -> bool:
-        """Forget `key` in every tier."""
-        there = [self.memory.delete(key), *(behind.delete(key) for behind in self._behind)]
+        """Forget `key` in every tier; who looks for it at the same time puts it back nowhere."""
+        with self._forgetting.deleting(key):
+            there = [behind.delete(key) for behind in reversed(self._behind)]
+            there.append(self.memory.delete(key))
         return any(there)
 
     def keys(self) -> list[str]:
@@ -178,9 +189,9 @@ class Tiers:
                 values=tuple(self._copied(tensor) for tensor in kv.values),
                 side={name: tensor.clone() for name, tensor in kv.side.items()},
             )
-            self.memory.put(key, kv)
+            self._forgetting.keep(key, partial(self.memory.put, key, kv))
         for behind in self._behind[:place]:
-            behind.write(key, kv)
+            self._forgetting.keep(key, partial(behind.write, key, kv))
         return kv
 
     def _copied(self, tensor: torch.Tensor) -> torch.Tensor:

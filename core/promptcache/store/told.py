@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from threading import Lock
+
+from promptcache.store.forks import lock_for_moments
 
 log = logging.getLogger("promptcache")
 
@@ -13,7 +14,7 @@ class Told:
 
     def __init__(self) -> None:
         self._kinds: set[str] = set()
-        self._lock = Lock()
+        self._lock = lock_for_moments()
 
     def once(self, kind: str, message: str) -> None:
         """Warn, unless that was done for this kind before."""
