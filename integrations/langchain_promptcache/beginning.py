@@ -13,6 +13,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.prompts import BasePromptTemplate
 
 from promptcache.errors import TemplateError, valid
+from promptcache.templates import whole_sentences
 
 DOCUMENTS = "\ue000\ue001"
 """Stands for the documents. Private characters: no template has them, no filter changes them."""
@@ -21,7 +22,8 @@ OTHERS = ("\ue002", "\ue003\ue003\ue003")
 
 
 def text_before_documents(prompt: BasePromptTemplate[Any], document_variable: str) -> str:
-    """What every prompt of the template begins with, up to its documents or another variable.
+    """What every prompt of the template begins with: up to its documents, or the whole sentences
+    up to another variable.
 
     Raises TemplateError for a template that has no such variable, that cannot be filled with
     text, or whose documents do not reach the prompt as they are.
@@ -43,8 +45,7 @@ def text_before_documents(prompt: BasePromptTemplate[Any], document_variable: st
     before, documents, _ = shared.partition(DOCUMENTS)
     if documents:
         return before
-    # White space before a variable is left to the prompt: tokenizers join it to the next word.
-    return before.rstrip()
+    return whole_sentences(before)
 
 
 def _filled(prompt: BasePromptTemplate[Any], values: dict[str, Any], other: str) -> str:

@@ -30,6 +30,7 @@ from promptcache.templates import (
     Variable,
     named,
     spoken_of,
+    whole_sentences,
 )
 
 T = TypeVar("T")
@@ -88,7 +89,8 @@ def schema_of(
 def text_before_documents(
     template: BasePromptTemplate, render: Render[str], llm: BaseLLM, documents: Sequence[str]
 ) -> str:
-    """What a template's prompts in plain text begin with, up to documents or another value.
+    """What a template's prompts in plain text begin with: up to documents, or the whole sentences
+    up to another value.
 
     Raises TemplateError as `schema_from_prompt` does.
     """
@@ -104,8 +106,7 @@ def text_before_documents(
         raise _no_documents(documents, names)
     for part in found:
         if not isinstance(part, Fixed):
-            # White space before a value is left to the prompt: tokenizers join it to the next word.
-            return before if _holds(part, documents) else before.rstrip()
+            return before if _holds(part, documents) else whole_sentences(before)
         before += part.text
     raise AssertionError("one of the parts holds documents")
 

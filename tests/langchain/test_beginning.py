@@ -31,7 +31,8 @@ def template(text: str, form: Any = "f-string") -> PromptTemplate:
         (template("Use {{{context}}}. {{input}}", "mustache"), "Use "),
         (template("{% if true %}Use{% endif %} {{ context }} {{ input }}", "jinja2"), "Use "),
         (template("{context}\n\n{input}"), ""),
-        (template("Answer {input}\nfrom {context}"), "Answer"),
+        (template("Answer {input}\nfrom {context}"), ""),
+        (template("Be brief.\nAnswer {input}\nfrom {context}"), "Be brief."),
         (template("As {who}: {context}").partial(who="a poet"), "As a poet: "),
         (
             ChatPromptTemplate.from_messages([("system", "Be brief."), ("human", "{context}")]),
@@ -47,7 +48,7 @@ def template(text: str, form: Any = "f-string") -> PromptTemplate:
             ChatPromptTemplate.from_messages(
                 [("system", "Be brief."), MessagesPlaceholder("chat"), ("human", "{context}")]
             ),
-            "System: Be brief.\nHuman:",
+            "System: Be brief.",
         ),
         (
             FewShotPromptTemplate(

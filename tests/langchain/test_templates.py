@@ -106,9 +106,11 @@ def test_examples_before_the_documents_are_turns_of_their_own() -> None:
     )
 
 
-def test_text_ends_at_another_variable_and_leaves_it_the_white_space_before_it() -> None:
+def test_text_ends_at_another_variable_and_leaves_it_the_sentence_that_it_is_part_of() -> None:
     prompt = chat(("human", "Be brief.\n\nQuestion: {input}\n\nContext:\n{context}\n\nAnswer:"))
-    assert children(prompt) == (Role("user", (Text("Be brief.\n\nQuestion:"), CONTEXT)),)
+    assert children(prompt) == (Role("user", (Text("Be brief."), CONTEXT)),)
+    label = chat(("system", "Be kind."), ("human", "Question: {input}\n\nContext:\n{context}"))
+    assert children(label) == (Role("system", (Text("Be kind."),)), Role("user", (CONTEXT,)))
     after = chat(("human", "Context:\n{context}\n\nQuestion: {input}\nAnswer:"))
     assert children(after) == (Role("user", (Text("Context:\n"), CONTEXT, Text("\n\nQuestion:"))),)
 
@@ -123,7 +125,7 @@ def test_partial_variables_are_fixed_text_and_those_that_are_called_for_are_not(
         Role("system", (Text("Brief, in 9 words.\n"), CONTEXT)),
     )
     called = prompt.partial(tone="Brief", words=lambda: "9")
-    assert children(called) == (Role("system", (Text("Brief, in"), CONTEXT)),)
+    assert children(called) == (Role("system", (CONTEXT,)),)
 
 
 def test_doubled_braces_are_single_ones() -> None:

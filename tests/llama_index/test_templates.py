@@ -128,9 +128,11 @@ def test_values_of_the_users_own_are_fixed_text_and_those_of_synthesizers_are_no
 
 def test_a_filled_variable_that_a_function_gives_anew_is_no_fixed_text() -> None:
     template = PromptTemplate(
-        "On {day}: {context_str}", function_mappings={"day": lambda **_: "Monday"}, day="Sunday"
+        "Be brief. On {day}: {context_str}",
+        function_mappings={"day": lambda **_: "Monday"},
+        day="Sunday",
     )
-    assert children(template) == (Role("user", (Text("On"), CONTEXT)),)
+    assert children(template) == (Role("user", (Text("Be brief."), CONTEXT)),)
 
 
 def test_a_value_filled_in_under_the_templates_own_name_is_fixed_text() -> None:
@@ -161,8 +163,8 @@ def test_what_follows_the_message_with_the_documents_is_each_prompts_own() -> No
 
 
 def test_the_question_in_front_of_the_documents_ends_what_prompts_share() -> None:
-    template = PromptTemplate("Answer {query_str} from {context_str} only.")
-    assert children(template) == (Role("user", (Text("Answer"), CONTEXT)),)
+    template = PromptTemplate("Be brief! Answer {query_str} from {context_str} only.")
+    assert children(template) == (Role("user", (Text("Be brief!"), CONTEXT)),)
 
 
 def test_the_models_system_prompt_is_part_of_the_schema() -> None:
@@ -189,8 +191,8 @@ def test_braces_jinja_and_private_use_characters_of_a_template_are_text(text: st
 
 
 def test_a_mark_that_is_part_of_a_template_is_nothing_that_prompts_are_known_to_share() -> None:
-    template = PromptTemplate("A \U0010e5a0123.0\U0010e5a1 b {context_str}")
-    assert children(template) == (Role("user", (Text("A"), CONTEXT)),)
+    template = PromptTemplate("A. \U0010e5a0123.0\U0010e5a1 b {context_str}")
+    assert children(template) == (Role("user", (Text("A."), CONTEXT)),)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,8 @@ def test_a_mark_that_is_part_of_a_template_is_nothing_that_prompts_are_known_to_
          (Text("Use "), CONTEXT)),
         ("Use {{ context_str }}{% for n in tags %} {{ n }}{% endfor %}", (Text("Use "), CONTEXT)),
         ("Of {{ tags | tojson }}: {{ context_str }}", (CONTEXT,)),
-        ("{% if tone %}Be {{ tone }}. {% endif %}{{ context_str }}", (Text("Be"), CONTEXT)),
+        ("Now. {% if tone %}Be {{ tone }}. {% endif %}{{ context_str }}",
+         (Text("Now."), CONTEXT)),
         ("{{ context_str | trim }}!", (CONTEXT,)),
     ],
 )  # fmt: skip
@@ -308,7 +311,7 @@ def test_a_template_whose_prompts_share_nothing_known_is_refused(template: Any, 
     ("template", "front"),
     [
         (PromptTemplate("Use\n{context_str}\n{query_str}"), "Use\n"),
-        (PromptTemplate("Answer {query_str} from\n{context_str}"), "Answer"),
+        (PromptTemplate("Be brief.\nAnswer {query_str} from\n{context_str}"), "Be brief."),
         (RichPromptTemplate("Use {{ context_str }} {{ query_str | truncate(9) }}"), "Use "),
         (RichPromptTemplate("Of {{ tags | tojson }}: {{ context_str }}"), ""),
         (chat(("system", "Be brief."), ("user", "Use {context_str}")),

@@ -5,6 +5,7 @@ schema; what the framework then renders, `align` cuts into imports of that schem
 """
 
 from promptcache.templates.align import Filling, align
+from promptcache.templates.beginning import whole_sentences
 from promptcache.templates.naming import Names
 from promptcache.templates.outline import Outline, Outliner, named, with_parameters
 from promptcache.templates.parts import (
@@ -41,5 +42,6 @@ __all__ = [
     "align",
     "named",
     "spoken_of",
+    "whole_sentences",
     "with_parameters",
 ]

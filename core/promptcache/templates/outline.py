@@ -15,6 +15,7 @@ from promptcache.errors import TemplateError, valid
 from promptcache.pml import Collection, Module, Param, Role, Schema, Text
 from promptcache.pml.checks import ROLES
 from promptcache.pml.tree import Node
+from promptcache.templates.beginning import whole_sentences
 from promptcache.templates.naming import Names, digest, element
 from promptcache.templates.parts import (
     Chosen,
@@ -111,6 +112,8 @@ class Outliner:
             # Fixed text between two imports is emitted right before the second one, which would
             # be after the text of the variable that the cut was made at.
             children, cut = _without_text(children, self._last_import), self._last_import
+        elif self._imports_later:
+            children, cut = _with_whole_sentences(children, cut)
         return Outline(
             tuple(children), cut, self._documents, self._parameters, tuple(self._examples)
         )
@@ -163,7 +166,8 @@ class Outliner:
         """End what prompts share here, if it has not ended yet.
 
         White space before a variable, and a word that it may go on with, is left to the prompt:
-        tokenizers join them to what follows.
+        tokenizers join them to what follows. So is the rest of an unfinished sentence, where
+        documents come later: see `whole_sentences`.
         """
         if self._cut is not None:
             return
@@ -227,6 +231,22 @@ def with_parameters(turn: Turn, names: Iterable[str]) -> Turn:
             parts.append(part)
     end_run()
     return Turn(turn.role, tuple(parts))
+
+
+def _with_whole_sentences(children: Sequence[Node], cut: Cut) -> tuple[list[Node], Cut]:
+    """The schema's children with no unfinished sentence before the cut, and the cut."""
+    kept: list[Node] = list(children)
+    role = kept[cut.child] if cut.child < len(kept) else None
+    if not cut.nodes or not isinstance(role, Role):
+        return kept, cut
+    *before, last = role.children[: cut.nodes]
+    if isinstance(last, Text):
+        text = whole_sentences(last.text)
+        before += [Text(text)] if text else []
+        nodes = (*before, *role.children[cut.nodes :])
+        kept[cut.child : cut.child + 1] = [Role(role.role, nodes)] if nodes else []
+        cut = Cut(cut.child, len(before))
+    return kept, cut
 
 
 def _without_text(children: Sequence[Node], after: Cut) -> list[Node]:

@@ -21,6 +21,7 @@ from promptcache.pocket.corpus import QuestionKind, Sample, Shape, make_sample
 from promptcache.pocket.data import choose_wording
 from promptcache.pocket.evaluate import MAX_ANSWER, MAX_PROMPT
 from promptcache.pocket.prompts import Wording
+from promptcache.templates import whole_sentences
 
 KINDS: tuple[QuestionKind, ...] = ("fact", "compare", "follow", "absent", "stranger")
 """Of one document, of two documents twice, and not to be answered twice."""
@@ -131,10 +132,12 @@ def _chat(sample: Sample, wording: Wording, seed: int, number: int) -> Chat:
 
 
 def _front(wording: Wording) -> Schema | None:
-    """What prompts that ask first have in common before their documents: up to the question."""
+    """What prompts that ask first have in common before their documents, as integrations take it
+    from their templates: whole sentences up to the question.
+    """
     if not wording.asked_first:
         return None
-    before = wording.user.partition("{question}")[0].rstrip()
+    before = whole_sentences(wording.user.partition("{question}")[0])
     documents = Collection("documents")
     user = Role("user", (Text(before), documents) if before else (documents,))
     if not wording.system:
