@@ -16,6 +16,7 @@ from promptcache.bench.fidelity.rows import ALL
 from promptcache.bench.fidelity.running import Plan, run
 from promptcache.bench.models import Subject
 from promptcache.errors import OptionError
+from promptcache.pml import Role, Text
 from promptcache.pocket.prompts import WORDINGS
 from promptcache.pocket.split import side_of
 from support.library import DOCUMENTS
@@ -60,7 +61,20 @@ def test_half_of_the_samples_are_worded_as_training_never_was() -> None:
     assert begun == [False, False, True, True] * 3
     names = {w.name for w in WORDINGS if w.held_out}
     assert [name in names for name in called] == begun
-    assert {name for name in called if name not in names} == {samples.TRAINED}
+    others = {name for name in called if name not in names}
+    assert samples.TRAINED in others <= {samples.TRAINED, samples.TRAINED_FIRST}
+
+
+def test_prompts_that_ask_first_bring_the_whole_sentences_before_the_question() -> None:
+    fronts: dict[str, set[str]] = {}
+    for question, _ in samples.questions(samples.Draw(60, ("fact",), (2,)), lambda _: 0):
+        roles = question.front.children if question.front else ()
+        nodes = [node for role in roles if isinstance(role, Role) for node in role.children]
+        said = "".join(node.text for node in nodes if isinstance(node, Text))
+        fronts.setdefault(question.about.wording, set()).add(said)
+    assert fronts["held out: question first"] == {"I need to find out the following."}
+    assert all(not said or said[-1] == "." for said in fronts[samples.TRAINED_FIRST])
+    assert fronts[samples.TRAINED] == {""}
 
 
 def test_what_cannot_be_drawn_is_refused() -> None:

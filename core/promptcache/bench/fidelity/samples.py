@@ -29,7 +29,9 @@ DOCUMENTS = (2, 4, 8, 16)
 MANY = 8
 """Documents beyond which each has few facts, so that a prompt has room for them all."""
 TRAINED = "in training"
-"""What the wordings that pocket's training showed are called, all together."""
+"""What the wordings that pocket's training showed are called, all together ..."""
+TRAINED_FIRST = "in training: question first"
+"""... but for those that ask before the documents."""
 TRIES = 500
 """Samples that are drawn, at most, for one of the kind that is wanted."""
 Count = Callable[[Sequence[tuple[str, str]]], int]
@@ -122,13 +124,20 @@ def _chat(sample: Sample, wording: Wording, seed: int, number: int) -> Chat:
         turn.question,
         kind=turn.kind,
         documents=len(sample.documents),
-        wording=wording.name if wording.held_out else TRAINED,
+        wording=_called(wording),
         seed=seed,
         number=number,
         right=(turn.answer,),
     )
     documents = tuple(document.text for document in sample.documents)
     return Chat(about, tuple(told), documents, MAX_ANSWER, _front(wording))
+
+
+def _called(wording: Wording) -> str:
+    """What rows call a wording."""
+    if wording.held_out:
+        return wording.name
+    return TRAINED_FIRST if wording.asked_first else TRAINED
 
 
 def _front(wording: Wording) -> Schema | None:
