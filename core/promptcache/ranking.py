@@ -10,7 +10,7 @@ from threading import Lock
 from weakref import ref
 
 from promptcache.beside import begun, is_ending
-from promptcache.decoys import Expected
+from promptcache.decoys import BEHIND, UNRELATED
 from promptcache.layout import ModuleRun
 from promptcache.library import ModuleLibrary
 
@@ -75,7 +75,7 @@ class Ranking:
         return True
 
     def _decoy(self) -> Sequence[int]:
-        return self._tokens(Expected().texts[0])
+        return self._tokens(UNRELATED + BEHIND)
 
 
 def _work(ranking: ref[Ranking]) -> None:

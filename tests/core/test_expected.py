@@ -20,7 +20,7 @@ from support.reference import modular_logits, plain_logits
 from support.words import byte_tokenizer
 from support.zoo import FAMILIES, model
 
-DECOYS = Expected(("A bee.", "Two, or so", "x"))
+DECOYS = Expected(("A bee.", "", "Two, or so", "x"))
 SCHEMA = """
 <schema name="trip"><system>You plan trips.</system><user>
 <module name="plan">Plan a trip of <param name="days" len="8"/> for two people.</module>
@@ -146,7 +146,7 @@ def test_contexts_differ_by_document_and_by_decoys() -> None:
     served = {s.text: s.context for s in reply.trace if s.text in DOCUMENTS}
     assert list(served.values()) == ["expected", "expected", "preamble"]
     decoys = {len(run.context.decoys) for run in cache._library.held()}
-    assert decoys == {0, 3, 8}
+    assert decoys == {0, 4, 5}
     keys = {cache._library.key(run) for run in cache._library.held()}
     cache.cache_documents(DOCUMENTS[1:2], context="expected", **both)
     assert len({cache._library.key(run) for run in cache._library.held()} - keys) == 1
@@ -188,10 +188,10 @@ def test_refining_takes_states_of_decoys_that_are_no_longer_asked_for_out_of_the
     for expected in (Expected(("A bee.",)), DECOYS):
         cache.cache_documents(DOCUMENTS[:1], context=expected, **options)
     decoys = [len(run.context.decoys) for run in cache._library.held()]
-    assert sorted(decoys) == [1, 3]
+    assert sorted(decoys) == [1, 4]
     assert cache.refine(progress=False) == 0
     kept = {run: key for run, key in cache._library.held().items() if run.context.decoys}
-    assert [len(run.context.decoys) for run in kept] == [3]
+    assert [len(run.context.decoys) for run in kept] == [4]
     cache.store.evict()
     assert [*cache.store.keys()] == [*kept.values()]  # pinned, as it was asked for
 
@@ -308,7 +308,8 @@ def test_a_process_ends_in_peace_while_modules_are_ranked_and_refined() -> None:
     ("make", "said"),
     [
         (lambda: Expected(()), "at least one"),
-        (lambda: Expected(("a", " ")), "texts that say something"),
+        (lambda: Expected(("a", " ")), "texts that say something, or empty ones"),
+        (lambda: Expected(("", "")), "at least one of them has to say something"),
         (lambda: Expected(("a", 3)), "an int"),  # type: ignore[arg-type]
         (lambda: engine(context="mean"), "'preamble', 'expected', 'bare'"),
         (lambda: engine().cache_documents(["a"], context="bare"), "where the engine is made"),

@@ -12,7 +12,7 @@ import torch
 
 from promptcache import Modular, PromptCache, Sensitive
 from promptcache.clock import Clock
-from promptcache.decoys import Expected
+from promptcache.decoys import BEHIND, UNRELATED
 from promptcache.errors import OptionError
 from promptcache.kv import SENSITIVITY
 from promptcache.library import ModuleLibrary
@@ -75,7 +75,7 @@ def test_the_tokens_computed_again_are_those_that_a_decoy_changes_most() -> None
     cache.generate_messages(QUESTION, max_new_tokens=1, reuse=Sensitive(0.3))
     cache.settle(60)
     got = prefilled(cache, Sensitive(0.3))
-    decoy = cache.token_ids(Expected().texts[0])
+    decoy = cache.token_ids(UNRELATED + BEHIND)
     changes: dict[int, float] = {}
     for piece in got.layout.reusable:
         if piece.exact or piece.run is None:

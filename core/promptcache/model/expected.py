@@ -31,18 +31,27 @@ def encode_expected(
 
     Each token's sensitivity, the variance of its keys and values over the decoys, summed over
     layers, heads and dimensions, comes as a side tensor. `decoys` are rows of token ids, at least
-    one; no row may reach past the model's `movement.limit` behind any of them. `slots` are those of
-    `encode`.
+    one, which may be empty; no row may reach past the model's `movement.limit` behind any of them.
+    `slots` are those of `encode`.
     """
     assert decoys
     start = context.tokens if context else 0
     means: list[_Mean] = [_Mean(start) for _ in rows]
     for decoy in decoys:
-        [apart] = encode(runner, traits, [decoy], context)
-        behind = join([_beside(context, apart), apart]) if context else apart
+        behind = _behind(runner, traits, decoy, context)
         for mean, kv in zip(means, encode(runner, traits, rows, behind, slots), strict=True):
             mean.add(kv, traits)
     return [mean.states() for mean in means]
+
+
+def _behind(
+    runner: ModelRunner, traits: Traits, decoy: Sequence[int], context: KV | None
+) -> KV | None:
+    """The states of a context and a decoy behind it; those of the context for an empty one."""
+    if not decoy:
+        return context
+    [apart] = encode(runner, traits, [decoy], context)
+    return join([_beside(context, apart), apart]) if context else apart
 
 
 def sensitivity(kv: KV, other: KV) -> Tensor:
