@@ -84,7 +84,9 @@ def test_a_rendered_translation_gives_the_prompt_of_the_chain() -> None:
 
 # -- templates of every kind -----------------------------------------------------------------------
 
-INVALID = (ValueError, KeyError, SyntaxError, jinja2.TemplateError)
+INVALID = (
+    ValueError, LookupError, AttributeError, TypeError, SyntaxError, jinja2.TemplateError,
+)  # fmt: skip
 FORMATS = ["f-string", "mustache", "jinja2"]
 HOLES = {
     "f-string": ["{context}", "{input}", "{tone}", "{called}", "{short}", "{input!r:>12}"],
