@@ -73,7 +73,7 @@ class Contexts:
                 _use(self._passing, text, PASSING)
             elif content_of(preamble) >= WORTHWHILE:
                 _add(self._declared, text)
-            elif text:
+            else:
                 self._for_documents.setdefault(text, set()).update(documents)
 
     def mark(
@@ -111,8 +111,8 @@ class Contexts:
             _use(self._learned, text[:learned], LEARNED)
             return learned
         meant = [p for p, documents in self._for_documents.items() if document in documents]
-        if cached := _beginning(_longest_first(meant), text):
-            return cached
+        if cached := [len(preamble) for preamble in meant if text.startswith(preamble)]:
+            return max(cached)
         self._seen[head] = self._seen.pop(head, 0) + 1
         while len(self._seen) > REMEMBERED:
             del self._seen[next(iter(self._seen))]

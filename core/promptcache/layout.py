@@ -25,7 +25,7 @@ class ContextKind(StrEnum):
     SCAFFOLD = "scaffold"
     """The preamble, or BOS, and the modules of its scaffold that stand before it."""
     EXPECTED = "expected"
-    """The preamble and, each time it is encoded, another unrelated text: the mean is kept."""
+    """The preamble and, each time it is encoded, another decoy or nothing: the mean is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,11 @@ class DocumentCaching(EngineSettings):
 
         With the chain's `prompt` documents are encoded now, after what that prompt has in front
         of its `document_variable`; without, when a first request shows what stands before them.
-        `context="expected"` encodes them several times, after that and another text each time, and
-        keeps the mean, which is nearer to a full prefill (see `PromptCache`). `pin` keeps them
-        from being evicted. Raises TemplateError for a prompt in which it cannot be known what
-        stands before the documents, OptionError for what is not a splitter or a context, and
-        PromptError for what is not a document.
+        `context="expected"` encodes them several times, after that and another case of what may
+        stand between, and keeps the mean, which is nearer to a full prefill (see `PromptCache`).
+        `pin` keeps them from being evicted. Raises TemplateError for a prompt in which it cannot be
+        known what stands before the documents, OptionError for what is not a splitter or a context,
+        and PromptError for what is not a document.
         """
         intake = Intake(self, prompt, document_variable=document_variable)
         return intake.take(

@@ -47,11 +47,11 @@ class Filling(Asking):
         there already is not encoded again, so after an interruption the same call goes on where
         it stopped. With the template `prompt` documents are encoded now, after what it has in
         front of them; without, when a first prompt shows what stands before them.
-        `context="expected"` encodes them several times, after that and another text each time, and
-        keeps the mean, which is nearer to a full prefill (see `PromptCache`). `pin` keeps them
-        from being evicted. Raises TemplateError for a prompt in which it cannot be known what
-        stands before the documents, OptionError for what is no context, and PromptError for what
-        is not a document.
+        `context="expected"` encodes them several times, after that and another case of what may
+        stand between, and keeps the mean, which is nearer to a full prefill (see `PromptCache`).
+        `pin` keeps them from being evicted. Raises TemplateError for a prompt in which it cannot be
+        known what stands before the documents, OptionError for what is no context, and PromptError
+        for what is not a document.
         """
         texts = texts_of(documents, splitter)
         front = Front() if prompt is None else self.front_of(prompt)
@@ -118,5 +118,5 @@ class Filling(Asking):
             filled = self._filled_text(template, values)
             return filled
 
-        before = text_before_documents(prompt, render, self, self.document_variables)
-        return Front(preamble=beginning(filled, len(before)))
+        before, interrupted = text_before_documents(prompt, render, self, self.document_variables)
+        return Front(preamble=beginning(filled, len(before), interrupted=interrupted))

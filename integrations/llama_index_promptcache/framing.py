@@ -13,7 +13,7 @@ from llama_index.core.llms import ChatMessage, TextBlock
 
 from llama_index_promptcache.marking import Marks
 from promptcache import Frame
-from promptcache.templates import Fixed, Variable
+from promptcache.templates import Fixed, Variable, whole_sentences
 
 T = TypeVar("T")
 Parts = tuple[str | Frame, ...]
@@ -64,17 +64,20 @@ def within(prompt: str, inner: str) -> str:
     return FramedPrompt.of(part for part in (before, *inner.parts, after) if part)
 
 
-def beginning(prompt: str, length: int) -> str | Parts:
-    """The first `length` characters of a prompt, as the engine takes them."""
-    if not isinstance(prompt, FramedPrompt):
-        return prompt[:length]
+def beginning(prompt: str, length: int, *, interrupted: bool = False) -> str | Parts:
+    """The first `length` characters of a prompt, as the engine takes them.
+
+    Without an unfinished sentence at their end where a value `interrupted` it.
+    """
     begun: list[str | Frame] = []
-    for part in prompt.parts:
+    for part in prompt.parts if isinstance(prompt, FramedPrompt) else (prompt,):
         text = _text(part)[:length]
         if text:
             begun.append(Frame(text) if isinstance(part, Frame) else text)
         length -= len(text)
-    return tuple(begun)
+    if interrupted and begun and isinstance(last := begun[-1], str):
+        begun[-1:] = filter(None, [whole_sentences(last)])
+    return tuple(begun) if isinstance(prompt, FramedPrompt) else "".join(map(_text, begun))
 
 
 def formatted_text(function: Callable[[str], str], prompt: str) -> str:

@@ -30,7 +30,6 @@ from promptcache.templates import (
     Variable,
     named,
     spoken_of,
-    whole_sentences,
 )
 
 T = TypeVar("T")
@@ -88,9 +87,9 @@ def schema_of(
 
 def text_before_documents(
     template: BasePromptTemplate, render: Render[str], llm: BaseLLM, documents: Sequence[str]
-) -> str:
-    """What a template's prompts in plain text begin with: up to documents, or the whole sentences
-    up to another value.
+) -> tuple[str, bool]:
+    """What a template's prompts in plain text begin with, up to documents or another value, and
+    whether it is another value.
 
     Raises TemplateError as `schema_from_prompt` does.
     """
@@ -106,7 +105,7 @@ def text_before_documents(
         raise _no_documents(documents, names)
     for part in found:
         if not isinstance(part, Fixed):
-            return before if _holds(part, documents) else whole_sentences(before)
+            return before, not _holds(part, documents)
         before += part.text
     raise AssertionError("one of the parts holds documents")
 

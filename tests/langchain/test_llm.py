@@ -84,6 +84,22 @@ def test_documents_are_reused_in_any_order_from_the_first_prompt_on(prompt: Any)
     assert details["cache_read"] >= sum(llm.get_num_tokens(d.page_content) for d in DOCUMENTS)
 
 
+@pytest.mark.parametrize("front", ["", "Be brief.\n"])
+def test_documents_of_a_template_that_asks_first_are_reused_by_every_question(front: str) -> None:
+    llm = PromptCacheLLM(engine=tiny_engine(), max_tokens=1)
+    asking = PromptTemplate.from_template(front + "Question: {input}\n\n{context}\n\nAnswer:")
+    assert llm.cache_documents(DOCUMENTS, asking, progress=False).encoded == len(DOCUMENTS)
+    texts = [document.page_content.strip() for document in DOCUMENTS]
+    reused, documents = sum(map(llm.get_num_tokens, texts)), "\n\n".join(texts)
+    for question in ("How tall?", "When?", "By whom?", "Where is it?"):
+        listener = Listener()
+        asked = asking.invoke({"input": question, "context": documents})
+        llm.invoke(asked, config={"callbacks": [listener]})
+        details = listener.info["usage_metadata"]["input_token_details"]
+        assert details["cache_creation"] == 0
+        assert details["cache_read"] >= reused
+
+
 def test_an_answer_says_how_it_came_about(llm: PromptCacheLLM) -> None:
     listener = Listener()
     llm.invoke("Hello", config={"callbacks": [listener]}, expected=["a document not there"])

@@ -109,6 +109,8 @@ def test_examples_before_the_documents_are_turns_of_their_own() -> None:
 def test_text_ends_at_another_variable_and_leaves_it_the_sentence_that_it_is_part_of() -> None:
     prompt = chat(("human", "Be brief.\n\nQuestion: {input}\n\nContext:\n{context}\n\nAnswer:"))
     assert children(prompt) == (Role("user", (Text("Be brief."), CONTEXT)),)
+    short = chat(("human", "Of every {input}\n{context}"))
+    assert children(short) == (Role("user", (CONTEXT,)),)
     label = chat(("system", "Be kind."), ("human", "Question: {input}\n\nContext:\n{context}"))
     assert children(label) == (Role("system", (Text("Be kind."),)), Role("user", (CONTEXT,)))
     after = chat(("human", "Context:\n{context}\n\nQuestion: {input}\nAnswer:"))

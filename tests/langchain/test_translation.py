@@ -55,10 +55,11 @@ def test_fixed_examples_of_a_chat_are_modules_of_whole_messages() -> None:
 def test_examples_that_a_selector_chooses_are_documents_of_a_collection() -> None:
     selector = LengthBasedExampleSelector(examples=SUMS, example_prompt=SUM, max_length=9)
     prompt = FewShotPromptTemplate(
-        example_selector=selector, example_prompt=SUM, prefix="Add.", suffix="{q} ="
+        example_selector=selector, example_prompt=SUM, prefix="Add these:", suffix="{q} ="
     )
     translation = translate(prompt)
-    assert translation.schema.children == (Role("user", (Text("Add."), Collection("examples"))),)
+    shared = (Text("Add these:"), Collection("examples"))
+    assert translation.schema.children == (Role("user", shared),)
     rendered = translation.render({"q": "3"})
     assert rendered.messages == prompt.invoke({"q": "3"}).to_messages()
     assert list(rendered.documents.values()) == ["1 + 1 = 2"]

@@ -593,6 +593,21 @@ def test_documents_are_encoded_behind_what_a_users_own_format_has_in_front_of_th
     assert replies[0].usage.encoded == 0 and replies[0].usage.reused_tokens > len(page)
 
 
+@pytest.mark.parametrize("form", [zephyr, lambda prompt: f"<s>{prompt}", None])
+@pytest.mark.parametrize("front", ["", "Be brief. Q: "])
+def test_documents_behind_the_question_are_reused_in_a_users_own_format(
+    engine: PromptCache, form: Any, front: str
+) -> None:
+    made = llm(engine, completion_to_prompt=form, is_chat_model=False, system_prompt="Be kind.")
+    template = PromptTemplate(front + "{query_str}\n{context_str}")
+    page = "The lighthouse of Arven is 31 metres tall."
+    assert made.cache_documents([page], template, progress=False).encoded == 1
+    for question in ("How tall?", "Where?", "What is that?", "Why?"):
+        with engine.recording() as replies:
+            made.predict(template, context_str=page, query_str=question)
+        assert replies[0].usage.encoded == 0 and replies[0].usage.reused_tokens >= len(page)
+
+
 def test_control_tokens_that_a_format_changes_with_its_text_are_said_to_be_plain_text(
     engine: PromptCache, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,6 @@
 """Expected attention states: the mean over what may stand before a module, not one case of it.
 
-A module is encoded several times, each time after its context and one decoy text; the copies are
+A module is encoded several times, each time after its context and one decoy; the copies are
 moved to one place and averaged. How much the copies differ says which of its tokens depend most on
 what stands before them. Knows token ids, not texts.
 """

@@ -112,7 +112,7 @@ class Outliner:
             # Fixed text between two imports is emitted right before the second one, which would
             # be after the text of the variable that the cut was made at.
             children, cut = _without_text(children, self._last_import), self._last_import
-        elif self._imports_later:
+        elif self._imports_later and self._cut_at_value():
             children, cut = _with_whole_sentences(children, cut)
         return Outline(
             tuple(children), cut, self._documents, self._parameters, tuple(self._examples)
@@ -158,6 +158,12 @@ class Outliner:
             nodes[-1] = Text(before.text + part.text)
         elif part.text:
             nodes.append(Text(part.text))
+
+    def _cut_at_value(self) -> bool:
+        """Whether the cut was made at something that belongs to no module."""
+        part = self.cut_at[1] if self.cut_at else None
+        placed = isinstance(part, Variable) and part.name in self._wanted
+        return not placed and not isinstance(part, Chosen)
 
     def _is_new(self, variable: Variable) -> bool:
         return variable.name in self._wanted and variable.name not in self.placed
