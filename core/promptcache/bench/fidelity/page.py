@@ -154,7 +154,10 @@ def _in_vain(whole: Sequence[FidelityRow]) -> str:
         and number(row.kl) != number(nothing[row.context].kl)
     ]
     if not worse:
-        return "Nothing that was computed again left a higher mean KL than computing nothing again."
+        return (
+            "To the digits shown, nothing that was computed again left a higher mean KL than "
+            "computing nothing again."
+        )
     return f"These left a higher mean KL than computing nothing again: {', '.join(worse)}."
 
 
